@@ -1,0 +1,481 @@
+"""X -> fixed-effect columns, level codes and slopes: all that knows what a DataFrame is.
+
+`learn_columns` reads the table of fit, `read_columns` any later table, `extend_columns` a table
+with new levels. Positions address columns of every container, names those of tables.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import infer_dtype
+from sklearn.utils.validation import assert_all_finite, check_array, validate_data
+
+from sklme._ids import (
+    Ids,
+    LevelTable,
+    extend_combinations,
+    find_combinations,
+    learn_combinations,
+    learn_levels,
+    quote,
+    read_ids,
+)
+from sklme._terms import ColumnFinder, Layout, find_layout, show
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What the engine gets from a table: plain arrays.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_fixed)
+        Fixed-effect columns, without an intercept column.
+    codes : tuple of ndarray of shape (n_rows,)
+        Level of each row, one array per term; -1 for levels that are not known.
+    slopes : tuple of ndarray of shape (n_rows, n_slopes)
+        Random-effect covariates, one array per term; an intercept is a column of ones.
+    offset : ndarray of shape (n_rows,) or None
+    """
+
+    X: np.ndarray
+    codes: tuple
+    slopes: tuple
+    offset: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What a fitted estimator remembers of its table.
+
+    Attributes
+    ----------
+    layout : Layout
+        Positions of fixed columns, keys, slopes and offset.
+    tables : tuple of LevelTable
+        Levels of each key column, in the order of ``layout.keys``.
+    combinations : tuple of (ndarray of shape (n_levels, n_columns) or None)
+        Per term, the level of each key column in each combination that occurred; None for terms
+        of one column.
+    """
+
+    layout: Layout
+    tables: tuple[LevelTable, ...]
+    combinations: tuple
+
+    @property
+    def fixed_names(self):
+        """Names of the columns of ``Rows.X``, in order."""
+        return list(self.layout.fixed_names)
+
+    @property
+    def n_levels(self):
+        """Number of levels of each term."""
+        return tuple(
+            len(self.tables[columns[0]].values if table is None else table)
+            for columns, table in zip(self.layout.factors, self.combinations, strict=True)
+        )
+
+    def labels(self, t):
+        """Levels of term `t`, in the order of their codes.
+
+        Returns
+        -------
+        ndarray of shape (n_levels,), or (n_levels, n_columns) and object for combinations
+            Datetimes with a time zone are given in UTC.
+        """
+        columns, table = self.layout.factors[t], self.combinations[t]
+        if table is None:
+            return self.tables[columns[0]].values
+        labels = np.empty(table.shape, dtype=object)
+        for i, k in enumerate(columns):
+            labels[:, i] = _objects(self.tables[k].values)[table[:, i]]
+        return labels
+
+
+def learn_columns(estimator, X, terms, *, ignored=(), fixed_effects=None, offset=None):
+    """Find the columns of a specification in the table of fit and learn the levels.
+
+    Sets ``n_features_in_`` and, for tables with names, ``feature_names_in_`` on `estimator`.
+
+    Parameters
+    ----------
+    estimator : estimator object
+    X : {array-like, dataframe} of shape (n_rows, n_columns)
+    terms : tuple of RandomTerm
+    ignored : tuple of str or int
+    fixed_effects : list of str or int, default=None
+        None means all columns that are not keys, ignored or the offset.
+    offset : str or int, default=None
+
+    Returns
+    -------
+    columns : Columns
+    rows : Rows
+
+    Raises
+    ------
+    ValueError
+        If a column is not in X, holds text although a number is asked for, has missing values or
+        ids of several families.
+    TypeError
+        If X is sparse or an entry cannot be a number or an id.
+
+    Examples
+    --------
+    >>> from sklearn.base import BaseEstimator
+    >>> from sklme._terms import parse_terms
+    >>> X = pd.DataFrame({"site": ["b", "a", "b"], "age": [50, 60, 70]})
+    >>> terms, _ = parse_terms({"site": ["1", "age"]})
+    >>> columns, rows = learn_columns(BaseEstimator(), X, terms)
+    >>> columns.labels(0), rows.codes[0]
+    (array(['a', 'b'], dtype=object), array([1, 0, 1]))
+    """
+    if not terms and not ignored and fixed_effects is None and offset is None:
+        return _learn_plain(estimator, X)
+    table = _open(estimator, X, reset=True)
+    layout = find_layout(ColumnFinder.of(estimator), terms, ignored, fixed_effects, offset)
+    ids = _read_keys(table, layout)
+    learned = [learn_levels(column) for column in ids]
+    tables, key_codes = zip(*learned, strict=True) if learned else ((), ())
+    found = [learn_combinations(key_codes, factor) for factor in layout.factors]
+    combinations, codes = zip(*found, strict=True) if found else ((), ())
+    rows = _rows(_read_numbers(estimator, table, layout), codes, layout)
+    return Columns(layout, tables, combinations), rows
+
+
+def read_columns(estimator, X, columns, *, handle_unknown="population"):
+    """Read a table by what was learned in fit.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        Has ``n_features_in_`` from fit.
+    X : {array-like, dataframe} of shape (n_rows, n_columns)
+    columns : Columns
+    handle_unknown : str, default="population"
+        ``"error"`` refuses levels that are not known; anything else codes them -1.
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    ValueError
+        As `learn_columns`; if ids changed their family; on unknown levels under ``"error"``.
+    """
+    layout = columns.layout
+    if layout.plain:
+        return _read_plain(estimator, X, reset=False)
+    table = _open(estimator, X, reset=False)
+    ids = _read_keys(table, layout)
+    key_codes = _find_levels(columns.tables, ids)
+    codes = tuple(
+        find_combinations(key_codes, factor, known)
+        for factor, known in zip(layout.factors, columns.combinations, strict=True)
+    )
+    if handle_unknown == "error":
+        _refuse_unknown(ids, codes, layout)
+    return _rows(_read_numbers(estimator, table, layout), codes, layout)
+
+
+def extend_columns(estimator, X, columns):
+    """Read a table and learn its new levels; known levels keep their codes.
+
+    Parameters
+    ----------
+    estimator : estimator object
+    X : {array-like, dataframe} of shape (n_rows, n_columns)
+    columns : Columns
+        Not changed.
+
+    Returns
+    -------
+    columns : Columns
+        New levels stand behind the known ones, sorted among themselves.
+    rows : Rows
+
+    Raises
+    ------
+    ValueError
+        As `read_columns`.
+    """
+    layout = columns.layout
+    if layout.plain:
+        return columns, _read_plain(estimator, X, reset=False)
+    table = _open(estimator, X, reset=False)
+    ids = _read_keys(table, layout)
+    tables = tuple(known.extended(i) for known, i in zip(columns.tables, ids, strict=True))
+    key_codes = _find_levels(tables, ids)
+    found = [
+        extend_combinations(key_codes, factor, known)
+        for factor, known in zip(layout.factors, columns.combinations, strict=True)
+    ]
+    combinations, codes = zip(*found, strict=True) if found else ((), ())
+    rows = _rows(_read_numbers(estimator, table, layout), codes, layout)
+    return replace(columns, tables=tables, combinations=combinations), rows
+
+
+# Columns of one table --------------------------------------------------------------------------
+
+
+def _read_keys(table, layout):
+    """Ids of the key columns; those of ignored columns are read to be checked, no more."""
+    ids = [read_ids(table.ids(j), table.name(j)) for j in (*layout.keys, *layout.ignored)]
+    return ids[: len(layout.keys)]
+
+
+def _read_numbers(estimator, table, layout):
+    """The columns ``layout.numbers`` as float64."""
+    _refuse_text(table, layout.numbers, layout.keys)
+    if not layout.numbers:
+        return np.empty((table.shape[0], 0))
+    numbers = table.numbers(layout.numbers)
+    if numbers.dtype.kind not in "biuf":
+        return check_array(numbers, dtype=np.float64, estimator=estimator, input_name="X")
+    numbers = np.asarray(numbers, dtype=np.float64)
+    assert_all_finite(numbers, estimator_name=type(estimator).__name__, input_name="X")
+    return numbers
+
+
+def _learn_plain(estimator, X):
+    rows = _read_plain(estimator, X, reset=True)
+    layout = find_layout(ColumnFinder.of(estimator), (), (), None, None)
+    return Columns(replace(layout, plain=True), (), ()), rows
+
+
+def _read_plain(estimator, X, *, reset):
+    """A table of fixed columns only, as every estimator reads it."""
+    _refuse_masked(X)
+    if _is_frame(X):
+        table = _as_frame(X)
+        _refuse_empty(estimator, table.shape)
+        _refuse_text(table, range(table.shape[1]), ())
+    return Rows(validate_data(estimator, X, dtype=np.float64, reset=reset), (), (), None)
+
+
+def _rows(numbers, codes, layout):
+    ones = np.ones(len(numbers))
+    slopes = tuple(
+        np.column_stack([ones if i is None else numbers[:, i] for i in at]) for at in layout.slopes
+    )
+    offset = None if layout.offset is None else numbers[:, layout.offset]
+    n_fixed = len(layout.fixed_names)
+    X = numbers if n_fixed == numbers.shape[1] else numbers[:, :n_fixed]
+    return Rows(X, codes, slopes, offset)
+
+
+def _objects(values):
+    """Array of Python objects; datetimes stay numpy's, which know nanoseconds."""
+    if values.dtype.kind != "M":
+        return values.astype(object)
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = list(values)
+    return objects
+
+
+# Levels ----------------------------------------------------------------------------------------
+
+
+def _find_levels(tables, ids):
+    return [table.find(i)[i.codes] for table, i in zip(tables, ids, strict=True)]
+
+
+def _refuse_unknown(ids, codes, layout):
+    for factor, level in zip(layout.factors, codes, strict=True):
+        unknown = np.flatnonzero(level < 0)
+        if len(unknown):
+            names = " and ".join(ids[k].name for k in factor)
+            raise ValueError(
+                f"{names}: levels that fit has not seen, {_some_levels(ids, factor, unknown)}; "
+                f'the first is in row {unknown[0]} (handle_unknown="population" predicts them '
+                "without their random effect)"
+            )
+
+
+def _some_levels(ids: list[Ids], factor, rows, most=5):
+    """The first few different levels of the rows, as text."""
+    levels = {}
+    for row in rows:
+        level = ", ".join(quote(ids[k].values[ids[k].codes[row]]) for k in factor)
+        levels[level if len(factor) == 1 else f"({level})"] = True
+        if len(levels) > most:
+            return ", ".join(list(levels)[:most]) + ", ..."
+    return ", ".join(levels)
+
+
+# Containers ------------------------------------------------------------------------------------
+
+
+class _Array:
+    """A checked 2-D array."""
+
+    def __init__(self, X):
+        self.X, self.shape = X, X.shape
+
+    def name(self, j):
+        return f"column {j}"
+
+    def ids(self, j):
+        return self.X[:, j]
+
+    def text(self, j):
+        """What a column holds if not numbers, else None."""
+        return _what(self.X[:, j])
+
+    def numbers(self, positions):
+        """Columns as one array: X itself or a view of it where that is possible."""
+        if positions == tuple(range(positions[0], positions[0] + len(positions))):
+            return self.X[:, positions[0] : positions[0] + len(positions)]
+        return self.X[:, positions]
+
+
+class _Pandas:
+    """A pandas DataFrame (or one that behaves like it)."""
+
+    def __init__(self, X):
+        self.X, self.shape, self.dtypes = X, X.shape, list(X.dtypes)
+        if any(dtype.kind == "c" for dtype in self.dtypes):
+            raise ValueError("Complex data not supported: X has a complex column")
+
+    def name(self, j):
+        label = self.X.columns[j]  # other labels than text cannot be given as names
+        return f"column {show(label) if isinstance(label, str) else j}"
+
+    def ids(self, j):
+        column = self.X.iloc[:, j]
+        return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
+
+    def text(self, j):
+        dtype = self.dtypes[j]
+        if dtype.kind in "biuf":
+            return None
+        return "categories" if isinstance(dtype, pd.CategoricalDtype) else _what(self.ids(j))
+
+    def numbers(self, positions):
+        """Columns as one array; slicing a block pays off only when there are many columns."""
+        dtypes = [self.dtypes[j] for j in positions]
+        everything = positions == tuple(range(self.shape[1]))
+        if (everything or len(positions) > 8) and all(d.kind in "biuf" for d in dtypes):
+            return _to_float(self.X if everything else self.X.iloc[:, list(positions)], dtypes)
+        columns = [self.X.iloc[:, j] for j in positions]
+        return np.column_stack([_to_float(c, [c.dtype]) for c in columns])
+
+
+class _Polars:
+    """A polars DataFrame, by its methods only."""
+
+    def __init__(self, X):
+        self.X, self.shape = X, X.shape
+
+    def name(self, j):
+        return f"column {show(self.X.columns[j])}"
+
+    def ids(self, j):
+        column = self.X.to_series(j)
+        if column.null_count():  # to be refused: keep the nulls in their rows
+            return np.array([*column.to_list(), None], dtype=object)[:-1]
+        if str(column.dtype).startswith(("Categorical", "Enum")):
+            column = column.cast(str)
+        if getattr(column.dtype, "time_zone", None):
+            return pd.DatetimeIndex(column.to_numpy(), tz="UTC").array
+        return column.to_numpy()
+
+    def text(self, j):
+        dtype = self.X.to_series(j).dtype
+        if dtype.is_numeric() or str(dtype) in ("Boolean", "Null"):
+            return None
+        if str(dtype).startswith(("Categorical", "Enum")):
+            return "categories"
+        return "dates or times" if dtype.is_temporal() else _what(self.X.to_series(j).to_numpy())
+
+    def numbers(self, positions):
+        columns = [self.X.to_series(j).to_numpy() for j in positions]
+        return np.column_stack([np.asarray(c, dtype=np.float64) for c in columns])
+
+
+def _open(estimator, X, *, reset):
+    """Container of X after scikit-learn's checks of names and shape."""
+    table = _as_table(estimator, X)
+    validate_data(estimator, table.X, reset=reset, skip_check_array=True)
+    _refuse_empty(estimator, table.shape)
+    return table
+
+
+def _refuse_empty(estimator, shape):
+    for size, what in zip(shape, ("sample", "feature"), strict=True):
+        if size == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={shape}) while a minimum of 1 is "
+                f"required by {type(estimator).__name__}."
+            )
+
+
+def _as_table(estimator, X):
+    if _is_frame(X):
+        return _as_frame(X)
+    _refuse_masked(X)
+    if isinstance(X, list | tuple):  # numpy would turn [["a", 308]] into text
+        X = np.asarray(X, dtype=object)
+    return _Array(
+        check_array(X, dtype=None, ensure_all_finite=False, estimator=estimator, input_name="X")
+    )
+
+
+def _is_frame(X):
+    return len(getattr(X, "shape", ())) == 2 and hasattr(X, "columns")
+
+
+def _as_frame(X):
+    return _Pandas(X) if hasattr(X, "iloc") else _Polars(X)
+
+
+def _refuse_masked(X):
+    if isinstance(X, np.ma.MaskedArray) and np.ma.getmaskarray(X).any():
+        row, column = np.argwhere(np.ma.getmaskarray(X))[0]
+        raise ValueError(f"column {column} has a missing (masked) entry in row {row}: NaN in X")
+
+
+def _to_float(part, dtypes):
+    """pandas column or frame as float64; `na_value` costs a copy, so only where it can matter."""
+    if all(isinstance(dtype, np.dtype) and dtype.kind != "O" for dtype in dtypes):
+        return part.to_numpy(np.float64)
+    return part.to_numpy(np.float64, na_value=np.nan)
+
+
+def _what(values):
+    """Word for what a column holds if not numbers, else None."""
+    if values.dtype.kind in "biuf":
+        return None
+    if isinstance(values.dtype, pd.StringDtype):
+        return "text"
+    kind = infer_dtype(values)
+    if kind in ("integer", "floating", "mixed-integer-float", "boolean", "decimal", "empty"):
+        return None
+    if kind.startswith(("date", "time")):
+        return "dates or times"
+    if kind.startswith("mixed"):  # numbers and text, or what check_array will refuse
+        return "text" if any(isinstance(value, str) for value in values) else None
+    return "text" if kind == "string" else f"values of the kind {kind}"
+
+
+def _refuse_text(table, positions, keys):
+    for j in positions:
+        what = table.text(j)
+        if what is None:
+            continue
+        column = table.name(j)
+        if j in keys:
+            raise ValueError(
+                f"{column} holds {what}: that can be a key of random_effects, but fixed effects, "
+                "slopes and the offset must be numbers"
+            )
+        name = column.removeprefix("column ")
+        raise ValueError(
+            f"{column} of X holds {what} and is no key of random_effects: encode it by "
+            f'ColumnTransformer([("code", OneHotEncoder(drop="first"), [{name}])], '
+            f'remainder="passthrough"), name it in random_effects, or leave it out by '
+            f"random_effects={{{name}: []}}"
+        )

@@ -1,0 +1,261 @@
+"""Cross-products of [Z X y], by level: all that a Gaussian model needs of its rows.
+
+One pass in fixed blocks of rows. Columns are first put into a `Frame` of shifts and scales that
+all sources share, so that y + 1e8 or x * 1e6 costs no digits and the sums merge by addition.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+
+from sklme._engine.covariance import Structure
+from sklme._engine.design import Design, Factor, sum_by_level
+
+BLOCK = 65_536  # rows in a partial sum; fixed, so that sums do not depend on the worker
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates in which the sums are taken: (X - x_shift) / x_scale, Z @ z_map, and so y."""
+
+    x_shift: np.ndarray
+    x_scale: np.ndarray
+    y_shift: np.ndarray
+    y_scale: np.ndarray
+    z_maps: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class FactorGram:
+    """Z'Z (k, k, q), Z'X (k, p, q) and Z'y (k, n_outputs, q) of one factor, by level."""
+
+    zz: np.ndarray
+    zx: np.ndarray
+    zy: np.ndarray
+
+    @property
+    def n_levels(self) -> int:
+        return self.zz.shape[2]
+
+    @property
+    def k(self) -> int:
+        return self.zz.shape[0]
+
+
+@dataclass(frozen=True)
+class Cross:
+    """Z_s'Z_t of two factors: a k_s x k_t block for each pair of levels that share rows."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    data: np.ndarray  # (k_s, k_t, n_pairs)
+
+
+@dataclass(frozen=True)
+class Gram:
+    """The sufficient statistics. `total` is the sum of the weights, `n_rows` counts rows."""
+
+    total: float
+    n_rows: int
+    log_weights: float
+    xx: np.ndarray
+    xy: np.ndarray
+    yy: np.ndarray
+    factors: tuple[FactorGram, ...]
+    cross: dict[tuple[int, int], Cross]
+
+    @property
+    def n_outputs(self) -> int:
+        return self.xy.shape[1]
+
+
+def frame_of(design: Design, y: np.ndarray, structures: tuple[Structure, ...]) -> Frame:
+    """Means and spreads of the columns, as far as the model allows them to be moved."""
+    x_shift, x_scale = _moments(design.X, design.intercept)
+    y_shift, y_scale = _moments(y, design.intercept)
+    maps = tuple(_slope_map(f.z, s) for f, s in zip(design.factors, structures, strict=True))
+    return Frame(x_shift, x_scale, y_shift, y_scale, maps)
+
+
+def gram(design: Design, y: np.ndarray, frame: Frame) -> Gram:
+    """Cross-products of the weighted, whitened rows in the coordinates of the frame.
+
+    y has shape (n, n_outputs). Sums run over blocks of `BLOCK` rows in row order.
+    """
+    sums = None
+    for part, block in _blocks(design, y, frame):
+        sums = _block_sums(part, block) if sums is None else _add_block(sums, part, block)
+    xx, xy, yy, factors = sums
+    w = design.weights
+    return Gram(
+        total=float(design.n_rows if w is None else w.sum()),
+        n_rows=design.n_rows,
+        log_weights=0.0 if w is None else float(np.log(w).sum()),
+        xx=xx,
+        xy=xy,
+        yy=yy,
+        factors=tuple(FactorGram(*f) for f in factors),
+        cross=_cross_products(design, frame),
+    )
+
+
+def merge(a: Gram, b: Gram) -> Gram:
+    """The statistics of both sets of rows; codes must mean the same levels in both.
+
+    Levels that only one of them has stand at the end of its arrays: the other is padded by 0.
+    """
+    levels = [max(f.n_levels, g.n_levels) for f, g in zip(a.factors, b.factors, strict=True)]
+    factors = tuple(
+        FactorGram(*(_padded_sum(x, y, q) for x, y in zip(_parts(f), _parts(g), strict=True)))
+        for f, g, q in zip(a.factors, b.factors, levels, strict=True)
+    )
+    cross = {key: _merge_cross(a.cross[key], b.cross[key], levels[key[1]]) for key in a.cross}
+    return Gram(
+        a.total + b.total,
+        a.n_rows + b.n_rows,
+        a.log_weights + b.log_weights,
+        a.xx + b.xx,
+        a.xy + b.xy,
+        a.yy + b.yy,
+        factors,
+        cross,
+    )
+
+
+def select(gram: Gram, columns: np.ndarray) -> Gram:
+    """The statistics of some of the fixed-effect columns only."""
+    factors = tuple(replace(f, zx=f.zx[:, columns]) for f in gram.factors)
+    return replace(gram, xx=gram.xx[np.ix_(columns, columns)], xy=gram.xy[columns], factors=factors)
+
+
+def output(gram: Gram, column: int) -> Gram:
+    """The statistics of one response."""
+    at = slice(column, column + 1)
+    factors = tuple(replace(f, zy=f.zy[:, at]) for f in gram.factors)
+    return replace(gram, xy=gram.xy[:, at], yy=gram.yy[at], factors=factors)
+
+
+def in_frame(design: Design, frame: Frame, y: np.ndarray, rows: slice) -> list[np.ndarray]:
+    """[X, y, Z_1, ...] of some rows, in the frame, weighted by sqrt(w) and whitened; (m, n)."""
+    X = ((design.X[rows] - frame.x_shift) / frame.x_scale).T
+    if design.intercept:
+        X = np.concatenate([np.ones((1, X.shape[1])), X])
+    parts = [X, ((y[rows] - frame.y_shift) / frame.y_scale).T]
+    parts += [z_map.T @ f.z[rows].T for f, z_map in zip(design.factors, frame.z_maps, strict=True)]
+    if design.weights is not None:
+        root = np.sqrt(design.weights[rows])
+        parts = [part * root for part in parts]
+    return [np.ascontiguousarray(part) for part in parts]
+
+
+def _blocks(design: Design, y: np.ndarray, frame: Frame) -> Iterator[tuple]:
+    if design.whiten is not None:  # whitening may mix rows: one block
+        everything = slice(0, design.n_rows)
+        whole = in_frame(design, frame, y, everything)
+        yield design.factors, [design.whiten(part.T).T for part in whole]
+        return
+    for first in range(0, max(design.n_rows, 1), BLOCK):
+        rows = slice(first, min(first + BLOCK, design.n_rows))
+        factors = tuple(replace(f, codes=f.codes[rows], z=f.z[rows]) for f in design.factors)
+        yield factors, in_frame(design, frame, y, rows)
+
+
+def _block_sums(factors: tuple[Factor, ...], block: list[np.ndarray]) -> list:
+    X, y, *Z = block
+    by_level = [_level_sums(f, z, X, y) for f, z in zip(factors, Z, strict=True)]
+    return [X @ X.T, X @ y.T, np.einsum("mn,mn->m", y, y), by_level]
+
+
+def _add_block(sums: list, factors: tuple[Factor, ...], block: list[np.ndarray]) -> list:
+    xx, xy, yy, by_level = _block_sums(factors, block)
+    for total, part in zip(sums[3], by_level, strict=True):
+        for a, b in zip(total, part, strict=True):
+            a += b
+    return [sums[0] + xx, sums[1] + xy, sums[2] + yy, sums[3]]
+
+
+def _level_sums(factor: Factor, Z, X, y) -> list[np.ndarray]:
+    """Z'Z, Z'X and Z'y by level: one grouped sum for each product of columns."""
+    k, codes, q = len(Z), factor.codes, factor.n_levels
+    zz = np.empty((k, k, q))
+    for a in range(k):
+        zz[a, : a + 1] = sum_by_level(codes, q, Z[a] * Z[: a + 1])
+        zz[: a + 1, a] = zz[a, : a + 1]
+    zx = np.stack([sum_by_level(codes, q, z * X) for z in Z])
+    zy = np.stack([sum_by_level(codes, q, z * y) for z in Z])
+    return [zz, zx, zy]
+
+
+def _cross_products(design: Design, frame: Frame) -> dict[tuple[int, int], Cross]:
+    """Z_s'Z_t for every pair of factors s < t, only for levels that meet."""
+    if len(design.factors) < 2:
+        return {}
+    whole = in_frame(design, frame, np.zeros((design.n_rows, len(frame.y_shift))), slice(None))
+    Z = whole[2:] if design.whiten is None else [design.whiten(z.T).T for z in whole[2:]]
+    pairs = [(s, t) for t in range(len(Z)) for s in range(t)]
+    return {(s, t): _cross(design.factors[s], design.factors[t], Z[s], Z[t]) for s, t in pairs}
+
+
+def _cross(f: Factor, g: Factor, Zf: np.ndarray, Zg: np.ndarray) -> Cross:
+    keys, inverse = np.unique(f.codes * np.int64(g.n_levels) + g.codes, return_inverse=True)
+    data = np.stack([sum_by_level(inverse, len(keys), a * Zg) for a in Zf])
+    return Cross(keys // g.n_levels, keys % g.n_levels, data)
+
+
+def _merge_cross(a: Cross, b: Cross, n_columns: int) -> Cross:
+    joint = np.concatenate(
+        [a.rows * np.int64(n_columns) + a.columns, b.rows * np.int64(n_columns) + b.columns]
+    )
+    keys, inverse = np.unique(joint, return_inverse=True)
+    data = np.concatenate([a.data, b.data], axis=2)
+    sums = np.stack([sum_by_level(inverse, len(keys), part) for part in data])
+    return Cross(keys // n_columns, keys % n_columns, sums)
+
+
+def _padded_sum(a: np.ndarray, b: np.ndarray, n_levels: int) -> np.ndarray:
+    out = np.zeros((*a.shape[:2], n_levels))
+    out[..., : a.shape[2]] += a
+    out[..., : b.shape[2]] += b
+    return out
+
+
+def _parts(f: FactorGram) -> tuple[np.ndarray, ...]:
+    return f.zz, f.zx, f.zy
+
+
+def _moments(columns: np.ndarray, centred: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Shift and scale of each column; the scale of a constant column is 1."""
+    shift = columns.mean(axis=0) if centred else np.zeros(columns.shape[1])
+    with np.errstate(over="ignore"):
+        spread = np.sqrt(np.mean((columns - shift) ** 2, axis=0))
+    rounding = 1e-14 * np.abs(shift)
+    return shift, np.where((spread > rounding) & np.isfinite(spread), spread, 1.0)
+
+
+def _slope_map(z: np.ndarray, structure: Structure) -> np.ndarray:
+    """The k x k map T such that z @ T has unit spread, without changing the model.
+
+    A column may be centred where its block has an intercept to take up the shift; its scale is
+    free unless all coefficients share one variance.
+    """
+    T = np.eye(z.shape[1])
+    if structure.spherical:
+        return T
+    for block in structure.blocks:
+        constant = [j for j in block if np.ptp(z[:, j]) == 0 and z[0, j] != 0]
+        for j in block:
+            centre = bool(constant) and j != constant[0] and j not in constant
+            shift, scale = _moments(z[:, [j]], centre)
+            T[j, j] = 1.0 / scale[0]
+            if centre:
+                T[constant[0], j] = -shift[0] / (z[0, constant[0]] * scale[0])
+    return T
+
+
+def pair_counts(gram: Gram, s: int, t: int) -> sparse.csr_array:
+    """Which levels of factor s meet which of factor t (s < t), as a sparse pattern."""
+    block = gram.cross[s, t]
+    shape = (gram.factors[s].n_levels, gram.factors[t].n_levels)
+    return sparse.csr_array((np.ones(len(block.rows)), (block.rows, block.columns)), shape=shape)

@@ -1,0 +1,176 @@
+"""The modified Newton method on theta, for many responses at once, and its certificate.
+
+Every step descends: the Hessian is scaled by its diagonal and its eigenvalues are replaced by
+their absolute values, so that a saddle point (a variance at zero that wants to leave) pushes
+outwards. theta is unconstrained; its sign does not matter.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklme._engine.covariance import Charts
+from sklme._engine.records import Evaluation, Optimization
+
+Evaluate = Callable[[np.ndarray, np.ndarray], Evaluation]
+
+FLAT = 1e-9  # scaled curvature below this counts as none
+SADDLE = -1e-3  # scaled curvature below this is a way down
+NEAR = 0.5  # a decrement below this trusts the exact Hessian
+
+
+@dataclass
+class _State:
+    """Where each response stands; `members` numbers them as `evaluate` and the charts do."""
+
+    members: np.ndarray
+    theta: np.ndarray
+    at: Evaluation
+    n_evaluations: np.ndarray
+    decrement: np.ndarray
+    converged: np.ndarray
+    missing: np.ndarray  # what the steps have shown to be missing in the Hessian, (r, m, m)
+
+
+def minimise(
+    evaluate: Evaluate,
+    charts: Charts,
+    members: np.ndarray,
+    *,
+    tol: float,
+    max_iter: int,
+    progress: Callable | None = None,
+) -> tuple[np.ndarray, Optimization]:
+    """Minimise the criterion over theta for the responses `members`, one row each.
+
+    `evaluate(theta, which)` gives value and derivatives for the responses `which`.
+    """
+    r, theta = len(members), charts.start()[members]
+    state = _State(
+        members,
+        theta,
+        evaluate(theta, members),
+        np.ones(r, int),
+        np.full(r, np.inf),
+        np.zeros(r, bool),
+        np.zeros((r, theta.shape[1], theta.shape[1])),
+    )
+    active = np.arange(r)
+    for iteration in range(max_iter):
+        active = _iterate(evaluate, state, active, tol)
+        if progress is not None:
+            progress(iteration, state.at.value, state.decrement, state.converged)
+        if not len(active):
+            break
+        if iteration % 8 == 3:
+            _reorder(evaluate, charts, state, active)
+    _, state.decrement, saddle = _directions(state.at, state.missing)
+    state.converged |= (state.decrement <= np.maximum(tol, _rounding(state.at))) & ~saddle
+    return state.theta, Optimization(
+        gradient_norm=np.abs(state.at.gradient).max(axis=1, initial=0.0),
+        decrement=state.decrement,
+        n_evaluations=state.n_evaluations,
+        converged=state.converged,
+    )
+
+
+def _iterate(evaluate: Evaluate, state: _State, active: np.ndarray, tol: float) -> np.ndarray:
+    """One Newton step for the active responses; returns those that go on."""
+    here = state.at.take(active)
+    step, decrement, saddle = _directions(here, state.missing[active])
+    stalled = (decrement <= _rounding(here)) & (decrement >= 0.25 * state.decrement[active])
+    state.decrement[active] = decrement
+    state.converged[active] = ((decrement <= tol) | stalled) & ~saddle
+    go = ~state.converged[active]
+    active, step, decrement = active[go], step[go], decrement[go]
+    before = state.theta[active], state.at.gradient[active]
+    moved = _descend(evaluate, state, active, _capped(step, state.theta[active]), decrement)
+    near = moved & (decrement <= NEAR)
+    _learn(state, active[near], *(x[near] for x in before))
+    return active[moved]
+
+
+def _learn(state: _State, who: np.ndarray, theta: np.ndarray, gradient: np.ndarray) -> None:
+    """Symmetric rank-one update of what the Hessian misses (Nocedal and Wright 2006, eq. 6.24).
+
+    The average information leaves out a part that shows in how the gradient changed.
+    """
+    step = state.theta[who] - theta
+    hessian = state.at.observed[who] + state.missing[who]
+    error = state.at.gradient[who] - gradient - np.einsum("rij,rj->ri", hessian, step)
+    along = np.einsum("ri,ri->r", error, step)
+    size = np.linalg.norm(error, axis=1) * np.linalg.norm(step, axis=1)
+    use = np.abs(along) > 1e-6 * size
+    outer = error[use, :, None] * error[use, None, :]
+    state.missing[who[use]] += outer / along[use, None, None]
+
+
+def _reorder(evaluate: Evaluate, charts: Charts, state: _State, active: np.ndarray) -> None:
+    """Let the slow ones change to a better chart of the same covariance."""
+    theta, changed = charts.reorder(state.theta[active], state.members[active])
+    who = active[changed]
+    if len(who):
+        state.theta[who] = theta[changed]
+        state.missing[who] = 0.0
+        state.at.put(who, evaluate(state.theta[who], state.members[who]))
+        state.n_evaluations[who] += 1
+
+
+def _rounding(at: Evaluation) -> np.ndarray:
+    """The decrement below which the criterion itself is blind."""
+    return 4.0 * np.sqrt(at.noise)
+
+
+def _descend(evaluate, state, active, step, decrement) -> np.ndarray:
+    """Take the step, shortened until the criterion falls; returns which responses moved."""
+    moved = np.zeros(len(active), bool)
+    size = 1.0
+    while size > 1e-6 and not moved.all():
+        left = np.flatnonzero(~moved)
+        which = active[left]
+        trial = state.theta[which] + size * step[left]
+        new = evaluate(trial, state.members[which])
+        state.n_evaluations[which] += 1
+        needed = state.at.value[which] - 1e-4 * size * decrement[left] ** 2
+        good = np.isfinite(new.value) & (new.value <= needed + 2.0 * new.noise)
+        state.at.put(which[good], new.take(good))
+        state.theta[which[good]] = trial[good]
+        moved[left[good]] = True
+        size *= 0.25
+    return moved
+
+
+def _directions(at: Evaluation, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Newton step, decrement and whether the point is a saddle, for each response.
+
+    Far away the average information is the better guide, near the optimum the exact Hessian.
+    """
+    far = _solve(at.gradient, at.average)
+    near = _solve(at.gradient, at.observed + missing)
+    use = (far[1] <= NEAR) & ~near[2]
+    return tuple(
+        np.where(use.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(near, far, strict=True)
+    )
+
+
+def _solve(gradient, hessian) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    diagonal = np.abs(np.einsum("rii->ri", hessian))
+    floor = 1e-10 * diagonal.max(axis=1, keepdims=True, initial=0.0) + 1e-300
+    scale = 1.0 / np.sqrt(np.maximum(diagonal, floor))
+    w, V = np.linalg.eigh(hessian * scale[:, :, None] * scale[:, None, :])
+    g = np.einsum("rij,ri->rj", V, gradient * scale)
+    curvature = np.maximum(np.abs(w), FLAT)
+    along = -g / curvature
+    push = np.where(g > 0, -1.0, 1.0) * np.maximum(np.abs(along), 0.5)
+    along = np.where(w < SADDLE, push, along)
+    step = np.einsum("rij,rj->ri", V, along) * scale
+    decrement = np.sqrt((g**2 / curvature).sum(axis=1))
+    return step, decrement, (w < SADDLE).any(axis=1)
+
+
+def _capped(step: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """No step longer than three times theta itself: far from the optimum the model is local."""
+    length = np.abs(step).max(axis=1, initial=0.0)
+    limit = 3.0 * np.maximum(np.abs(theta).max(axis=1, initial=0.0), 0.5)
+    return step * np.minimum(1.0, limit / np.maximum(length, 1e-300))[:, None]

@@ -1,0 +1,171 @@
+"""One grouping factor: the profiled criterion of many responses at once, exactly.
+
+With A = Z'Z, B = Z'X, C = Z'y by level and D = Lambda (I + Lambda' A Lambda)^-1 Lambda', a
+k x k matrix a level, Woodbury's identity gives everything without Z:
+V^-1 = I - Z D Z',  X'V^-1X = X'X - sum B'DB,  b = D (C - B beta)  (Bates et al. 2015, sec. 3).
+Arrays are laid out (k, k, responses, levels).
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from sklme._engine import blocks
+from sklme._engine.covariance import Charts
+from sklme._engine.fixed import FixedPart, assemble, solve_fixed
+from sklme._engine.gram import Gram
+from sklme._engine.newton import Evaluate
+from sklme._engine.records import Evaluation, Solution
+
+CHUNK = 4_000_000  # numbers in one (k, responses, levels) array before responses are split
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The quantities at one theta that criterion, derivatives and solution share."""
+
+    A: np.ndarray  # (k, k, 1, G)
+    B: np.ndarray  # (k, p, G)
+    C: np.ndarray  # (k, r, G)
+    D: np.ndarray  # (k, k, r, G)
+    log_det: np.ndarray  # (r,)
+    fixed: FixedPart
+
+
+def criterion(gram: Gram, charts: Charts, *, reml: bool) -> Evaluate:
+    """theta (r, m), responses -> value and derivatives of -2 log-likelihood."""
+
+    def evaluate(theta: np.ndarray, which: np.ndarray) -> Evaluation:
+        parts = [one(theta[at], which[at]) for at in _chunks(gram, len(which))]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def one(theta: np.ndarray, which: np.ndarray) -> Evaluation:
+        (Lambda,) = charts.factors(theta, which)
+        return _derivatives(_point(gram, Lambda, which, reml), Lambda, charts.basis(0, which))
+
+    return evaluate
+
+
+def solution(gram: Gram, Lambdas: list[np.ndarray], *, reml: bool) -> Solution:
+    """beta, b, residual sum of squares and log |V| at Lambda (r, k, k)."""
+    which = np.arange(gram.n_outputs)
+    parts = [
+        _solve(_point(gram, Lambdas[0][at], which[at], reml)) for at in _chunks(gram, len(which))
+    ]
+    return Solution(
+        *(
+            np.concatenate([getattr(p, name) for p in parts])
+            for name in ("beta", "xvx", "rss", "log_det")
+        ),
+        effects=(np.concatenate([p.effects[0] for p in parts], axis=1),),
+    )
+
+
+def posterior_factor(gram: Gram, Lambda: np.ndarray) -> np.ndarray:
+    """D of shape (k, k, r, G): the covariance of b given y and beta, over sigma^2."""
+    return blocks.woodbury(gram.factors[0].zz[:, :, None, :], Lambda)[0]
+
+
+def _point(gram: Gram, Lambda: np.ndarray, which: np.ndarray, reml: bool) -> _Point:
+    f = gram.factors[0]
+    A, B, C = f.zz[:, :, None, :], f.zx, f.zy[:, which]
+    D, log_det = blocks.woodbury(A, Lambda)
+    DC = np.einsum("abrg,brg->arg", D, C)
+    xvx = gram.xx - _sandwich(D, B)
+    xvy = gram.xy[:, which].T - np.tensordot(DC, B, axes=([0, 2], [0, 2]))
+    yvy = gram.yy[which] - np.einsum("arg,arg->r", C, DC)
+    fixed = solve_fixed(xvx, xvy, yvy, gram.yy[which], log_det, gram.total, reml)
+    return _Point(A, B, C, D, log_det, fixed)
+
+
+def _sandwich(D: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """sum over levels of B' D B for every response, (r, p, p)."""
+    r, (k, p, G) = D.shape[2], B.shape
+    DB = np.einsum("abrg,bpg->rpag", D, B).reshape(r, p, k * G)
+    return DB @ B.transpose(0, 2, 1).reshape(k * G, p)
+
+
+def _solve(point: _Point) -> Solution:
+    e = point.C - np.einsum("apg,rp->arg", point.B, point.fixed.beta)
+    b = np.einsum("abrg,brg->arg", point.D, e)
+    fixed = point.fixed
+    return Solution(fixed.beta, fixed.xvx, fixed.rss, point.log_det, (b,))
+
+
+def _derivatives(point: _Point, Lambda: np.ndarray, basis: np.ndarray) -> Evaluation:
+    """Gradient, and average information plus the exact second-order term.
+
+    With P = V^-1 - V^-1 X (X'V^-1X)^-1 X'V^-1, z = Z'Py and M = sum over levels of
+    [Z'PZ]_ll - z z'/s2 (V^-1 for P under ML), the gradient is 2 M Lambda and the Hessian
+    w_p'P w_q / s2 - a_p a_q / nu + 2 tr(M B_p B_q'), where w_p = dV_p P y = Z c_p: the average
+    information of Gilmour, Thompson and Cullis (1995) and the term in d2V that it leaves out.
+    """
+    A, B, D, fixed = point.A, point.B, point.D, point.fixed
+    AD = blocks.multiply(A, D)
+    S = A - blocks.multiply(AD, A)  # Z'V^-1Z by level
+    half = _half_projected(B, AD, fixed.root)  # R^-T X'V^-1Z, (r, p, k, G)
+    e = point.C - np.einsum("apg,rp->arg", B, fixed.beta)
+    z = e - np.einsum("abrg,brg->arg", AD, e)
+    M = np.moveaxis(S.sum(axis=-1), 2, 0) - _outer(z.swapaxes(0, 1)) / fixed.s2[:, None, None]
+    if fixed.reml:
+        M = M - np.einsum("rpag,rpbg->rab", half, half)
+    T = basis @ Lambda.swapaxes(1, 2)[:, None]
+    T = T + T.swapaxes(2, 3)  # dV_p = Z T_p Z'
+    c = np.einsum("rmab,brg->rmag", T, z)
+    Sc = np.einsum("abrg,rmbg->rmag", S, c)
+    h = np.einsum("rpag,rmag->rmp", half, c)
+    a = np.einsum("rmag,arg->rm", c, z) / fixed.s2[:, None]
+    information = np.einsum("rmag,rnag->rmn", c, Sc) - h @ h.swapaxes(1, 2)
+    expected = _expected(S, T, half if fixed.reml else None)
+    return assemble(fixed, [M], [basis], [Lambda], information, expected, a)
+
+
+def _expected(S: np.ndarray, T: np.ndarray, half: np.ndarray | None) -> np.ndarray:
+    """tr(P V_p P V_q) by level: V_p = Z T_p Z', Z'PZ = S - J with J = half'half.
+
+    Without `half` (ML) it is tr(V^-1 V_p V^-1 V_q).
+    """
+    SS = _products(S, S)
+    if half is None:
+        return _contract(SS, T)
+    J = np.einsum("rpag,rpbg->abrg", half, half)
+    F = np.einsum("rmpag,rqag->rmpq", np.einsum("rpbg,rmab->rmpag", half, T), half)
+    return _contract(SS - 2.0 * _products(S, J), T) + np.einsum("rmpq,rnpq->rmn", F, F)
+
+
+def _products(S: np.ndarray, J: np.ndarray) -> np.ndarray:
+    """sum over levels of S_ab J_cd, (r, k, k, k, k)."""
+    k, _, r, G = S.shape
+    left, right = (x.reshape(k * k, r, G).transpose(1, 0, 2) for x in (S, J))
+    return (left @ right.swapaxes(1, 2)).reshape(r, k, k, k, k)
+
+
+def _contract(SJ: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """sum of S_ab T_bc J_cd T_da for every pair of parameters, made symmetric."""
+    inner = np.einsum("rabcd,rmbc->rmad", SJ, T)
+    full = np.einsum("rmad,rnda->rmn", inner, T)
+    return 0.5 * (full + full.swapaxes(1, 2))
+
+
+def _half_projected(B: np.ndarray, AD: np.ndarray, root: np.ndarray) -> np.ndarray:
+    VB = B[None] - np.einsum("abrg,bpg->rapg", AD, B)  # Z'V^-1X
+    r, k, p, G = VB.shape
+    flat = VB.transpose(0, 2, 1, 3).reshape(r, p, k * G)
+    return np.linalg.solve(root, flat).reshape(r, p, k, G)
+
+
+def _outer(z: np.ndarray) -> np.ndarray:
+    """sum over levels of z z' for (r, k, G)."""
+    return z @ z.swapaxes(1, 2)
+
+
+def _chunks(gram: Gram, n_responses: int) -> list[slice]:
+    f = gram.factors[0]
+    each = f.k * (f.k + gram.xx.shape[0]) * f.n_levels
+    size = max(1, CHUNK // max(each, 1))
+    return [slice(i, min(i + size, n_responses)) for i in range(0, n_responses, size)]
+
+
+def _joined(parts: list[Evaluation]) -> Evaluation:
+    names = [f.name for f in fields(Evaluation)]
+    return Evaluation(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))

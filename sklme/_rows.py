@@ -1,0 +1,63 @@
+"""y, weights and parameters: what every model checks before it reads its columns."""
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_sample_weight, _num_samples
+
+
+def read_response(estimator, y, *, like=None):
+    """y as float64, (n,) or (n, n_outputs); with `like`, as many outputs as that model has."""
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None"
+        )
+    y = _numbers(y)
+    if like is not None:
+        _check_outputs(y, like)
+    return y
+
+
+def _numbers(y):
+    array = np.asarray(y) if hasattr(y, "__array__") else y
+    plain = isinstance(array, np.ndarray) and array.dtype.kind in "fiub" and array.ndim in (1, 2)
+    if plain and array.size and np.isfinite(array.sum(dtype=np.float64)):
+        return array.astype(np.float64, copy=False)
+    return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+
+
+def _check_outputs(y, like):
+    known = 1 if like.coef_.ndim == 1 else len(like.coef_)
+    given = 1 if y.ndim == 1 else y.shape[1]
+    if known != given or (like.coef_.ndim == 1) != (y.ndim == 1):
+        raise ValueError(
+            f"y has {given} output(s) of shape {y.shape}, but the model was fitted with {known} "
+            f"({'one column' if like.coef_.ndim == 1 else 'a table'})"
+        )
+
+
+def read_weights(sample_weight, X):
+    """Row weights as float64, or None."""
+    if sample_weight is None:
+        return None
+    weights = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True, copy=False
+    )
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weights
+
+
+def check_rows(X, y, weights):
+    """X, y and the weights have as many rows as one another."""
+    n = _num_samples(X)
+    if n != len(y):
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]: "
+            "X and y differ"
+        )
+
+
+def check_choice(name, value, choices):
+    """A parameter is one of a few words."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")

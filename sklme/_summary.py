@@ -1,0 +1,167 @@
+"""The text that a statistician expects of a fitted linear mixed model."""
+
+import numpy as np
+from scipy import stats
+
+from sklme._engine.dof import coefficient_covariance
+from sklme._engine.elimination import meeting
+
+WIDTH = 80
+
+
+def summarize(model):
+    """Method, criterion, random effects, nesting and fixed effects of the first output."""
+    fit, r = model._fit, 0
+    parts = [
+        _head(model, fit, r),
+        _criteria(fit, r),
+        _random(model, r),
+        *_nesting(model, fit),
+        _fixed(model, fit, r),
+        *_notes(model),
+    ]
+    return "\n\n".join(parts)
+
+
+def _head(model, fit, r):
+    method = "restricted maximum likelihood" if fit.reml else "maximum likelihood"
+    lines = [f"Linear mixed model fitted by {method}"]
+    weights = "" if fit.gram.total == fit.gram.n_rows else f" (sum of weights {fit.gram.total:g})"
+    lines.append(f"Rows: {fit.gram.n_rows}{weights}")
+    if len(fit.s2) > 1:
+        lines.append(f"Outputs: {len(fit.s2)}, all fitted alike; the first is shown")
+    return "\n".join(lines)
+
+
+def _criteria(fit, r):
+    """AIC and BIC as R computes them, with N rows."""
+    n_parameters = fit.columns.sum() + sum(s.n_theta for s in fit.structures) + 1
+    deviance = fit.criterion[r]
+    values = {
+        "log-likelihood": -0.5 * deviance,
+        "AIC": deviance + 2 * n_parameters,
+        "BIC": deviance + n_parameters * np.log(fit.gram.total),
+        "parameters": n_parameters,
+    }
+    return "   ".join(
+        f"{name}: {v:.2f}" if name != "parameters" else f"{name}: {v}" for name, v in values.items()
+    )
+
+
+def _random(model, r):
+    rows = [("Random effects", "levels", "variance", "std. dev.", "correlation")]
+    for term in model._terms:
+        cov = _of_output(model, model.covariance_[term.key], r)
+        sd = np.sqrt(np.diag(cov))
+        for i, name in enumerate(term.names):
+            levels = str(len(model.levels_[term.key])) if i == 0 else ""
+            rows.append(
+                (
+                    f"  {_factor(term.key)}: {name}",
+                    levels,
+                    _number(cov[i, i]),
+                    _number(sd[i]),
+                    _correlations(cov, sd, i),
+                )
+            )
+    residual = float(np.atleast_1d(model.residual_variance_)[r])
+    rows.append(("  Residual", "", _number(residual), _number(np.sqrt(residual)), ""))
+    return _table(rows)
+
+
+def _correlations(cov, sd, i):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = cov[i, :i] / (sd[i] * sd[:i])
+    return " ".join(f"{v:.2f}" if np.isfinite(v) else "-" for v in values)
+
+
+def _nesting(model, fit):
+    """One line for each pair of factors; children numbered 1.. in every class show as crossed."""
+    lines = []
+    for t in range(len(model._terms)):
+        for s in range(t):
+            lines.append(f"  {_relation(model, fit, s, t)}")
+    return ["\n".join(["How the factors meet", *lines])] if lines else []
+
+
+def _relation(model, fit, s, t):
+    kind, pairs, possible = meeting(fit.gram, s, t)
+    a, b = (_factor(model._terms[i].key) for i in (s, t))
+    if kind == "nested":
+        return (
+            f"{a} is nested in {b}"
+            if pairs == fit.gram.factors[s].n_levels
+            else (f"{b} is nested in {a}")
+        )
+    return f"{a} and {b} are {kind} ({pairs} of {possible} pairs occur)"
+
+
+def _fixed(model, fit, r):
+    covariance = coefficient_covariance(fit, r)
+    se = np.sqrt(np.diag(covariance))
+    coef = _of_output(model, model.coef_, r)
+    estimates, names = list(coef), list(model.fixed_names_)
+    if fit.intercept:
+        estimates.insert(0, float(np.atleast_1d(model.intercept_)[r]))
+        names.insert(0, "(Intercept)")
+    rows = [("Fixed effects", "estimate", "std. error", "z", "p (normal)")]
+    for name, b, s, kept in zip(names, estimates, se, fit.columns, strict=True):
+        if not kept:
+            rows.append((f"  {name}", "dropped", "", "", ""))
+            continue
+        z = b / s if s > 0 else np.nan
+        rows.append((f"  {name}", _number(b), _number(s), f"{z:.2f}", _p_value(z)))
+    return _table(rows)
+
+
+def _notes(model):
+    record, notes = model.optimization_, []
+    if record.columns_dropped:
+        notes.append(
+            "Dropped, as they depend on earlier columns: "
+            + ", ".join(map(str, record.columns_dropped))
+        )
+    at_zero = record.at_zero if model._one_output else record.at_zero[0]
+    for what, names in (
+        ("Estimated at zero", at_zero),
+        ("Not identified, set to zero", record.unidentified),
+    ):
+        if names:
+            notes.append(f"{what}: " + ", ".join(f"{n} by {_factor(k)}" for k, n in names))
+    if not model.converged_:
+        notes.append("The search did not converge")
+    return ["\n".join(notes)] if notes else []
+
+
+def _of_output(model, values, r):
+    return values if model._one_output else values[r]
+
+
+def _factor(key):
+    return ":".join(map(str, key)) if isinstance(key, tuple) else str(key)
+
+
+def _number(value):
+    return f"{value:.5g}"
+
+
+def _p_value(z):
+    p = 2.0 * stats.norm.sf(abs(z))
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
+def _table(rows):
+    """Columns lined up; the first is cut where the table would pass 80 characters."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
+    return "\n".join(
+        "  ".join(
+            _cut(cell, w).ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _cut(text, width):
+    return text if len(text) <= width else text[: width - 3] + "..."

@@ -1,0 +1,31 @@
+"""Small classic tables with their provenance, one real multi-site table, and a simulator."""
+
+from sklme.datasets._classic import (
+    load_cake,
+    load_chem97,
+    load_dyestuff,
+    load_dyestuff2,
+    load_insteval,
+    load_machines,
+    load_orthodont,
+    load_pastes,
+    load_penicillin,
+    load_sleepstudy,
+)
+from sklme.datasets._mriqc import load_mriqc
+from sklme.datasets._simulate import make_grouped_regression
+
+__all__ = [
+    "load_cake",
+    "load_chem97",
+    "load_dyestuff",
+    "load_dyestuff2",
+    "load_insteval",
+    "load_machines",
+    "load_mriqc",
+    "load_orthodont",
+    "load_pastes",
+    "load_penicillin",
+    "load_sleepstudy",
+    "make_grouped_regression",
+]
