@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklme._columns import extend_columns, learn_columns, read_columns
-from sklme._engine import lmm
+from sklme._engine import lmm, units
 from sklme._engine import predict as engine
 from sklme._engine.covariance import Structure
 from sklme._engine.design import Design, Factor
@@ -387,9 +387,9 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
         """The fitted attributes, in the units of the data."""
         self._fit = result
         keys = [term.key for term in self._terms]
-        intercept, coef = lmm.coefficients(result)
+        intercept, coef = units.coefficients(result)
         s2 = result.s2 * result.frame.y_scale**2
-        factors = lmm.relative_factors(result)
+        factors = units.relative_factors(result)
         first = self._first
         self.coef_, self.intercept_ = first(coef), first(intercept)
         self.fixed_names_ = list(self._columns.fixed_names)
@@ -401,7 +401,7 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
             for key, L in zip(keys, factors, strict=True)
         }
         self.random_effects_ = {
-            key: first(b) for key, b in zip(keys, lmm.level_effects(result), strict=True)
+            key: first(b) for key, b in zip(keys, units.level_effects(result), strict=True)
         }
         self.levels_ = {key: self._columns.labels(t) for t, key in enumerate(keys)}
         self.optimization_ = self._named(result, factors)
@@ -494,7 +494,7 @@ def _centred_on(rows, y):
 
 
 def _warn(message):
-    warnings.warn(message, ConvergenceWarning, stacklevel=3)
+    warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
 
 def _print_step(iteration, value, decrement, converged):

@@ -7,6 +7,7 @@ Lambda = sum_p theta_p basis_p, which is all that the derivatives need to know.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,11 +55,12 @@ class Structure:
     @property
     def ordered(self) -> bool:
         """Whether the order of the coefficients matters to the triangle."""
-        return any(len(block) > 1 for block in self.blocks)
+        return not self.spherical and any(len(block) > 1 for block in self.blocks)
 
     def factor(self, theta: np.ndarray) -> np.ndarray:
         """Lambda of shape (..., k, k) for theta of shape (..., n_theta)."""
-        return np.tensordot(theta, self.basis, axes=1)
+        flat = theta @ self.basis.reshape(self.n_theta, self.k**2)
+        return flat.reshape(*theta.shape[:-1], self.k, self.k)
 
     def theta(self, Lambda: np.ndarray) -> np.ndarray:
         """The parameters of a factor that has this structure: the inverse of `factor`."""
@@ -83,47 +85,57 @@ class Charts:
 
     def __init__(self, structures: tuple[Structure, ...], n_outputs: int):
         self.structures = structures
-        self.places = [np.tile(np.arange(s.k), (n_outputs, 1)) for s in structures]
+        self.n_outputs = n_outputs
+        ends = np.cumsum([0, *(s.n_theta for s in structures)]).tolist()
+        self.slices = [slice(i, j) for i, j in pairwise(ends)]
+        self.places: list[np.ndarray | None] = [None] * len(structures)  # None: as they come
 
     def start(self) -> np.ndarray:
         """Lambda = I in the coordinates of the frame, where columns have unit spread."""
-        return self.theta([np.eye(s.k)[None] for s in self.structures], slice(None))
+        one = np.concatenate([s.theta(np.eye(s.k)) for s in self.structures])
+        return np.tile(one, (self.n_outputs, 1))
 
     def factors(self, theta: np.ndarray, which) -> list[np.ndarray]:
         """Lambda (r, k, k) of each factor."""
-        ends = np.cumsum([s.n_theta for s in self.structures])[:-1]
-        parts = np.split(theta, ends, axis=-1)
-        return [
-            np.take_along_axis(s.factor(part), places[which][:, :, None], axis=1)
-            if s.ordered
-            else s.factor(part)
-            for s, part, places in zip(self.structures, parts, self.places, strict=True)
-        ]
+        out = []
+        for s, at, places in zip(self.structures, self.slices, self.places, strict=True):
+            Lambda = s.factor(theta[:, at])
+            if places is not None:
+                Lambda = np.take_along_axis(Lambda, places[which][:, :, None], axis=1)
+            out.append(Lambda)
+        return out
 
     def theta(self, Lambdas: list[np.ndarray], which) -> np.ndarray:
         """The parameters of given factors, each of them brought to the chart's triangle first."""
         parts = []
         for s, Lambda, places in zip(self.structures, Lambdas, self.places, strict=True):
-            order = np.argsort(places[which], axis=1)[:, :, None]
-            rows = np.take_along_axis(np.broadcast_to(Lambda, (len(order), s.k, s.k)), order, 1)
-            parts.append(s.theta(_triangular(rows, s)))
+            if places is not None:
+                order = np.argsort(places[which], axis=1)[:, :, None]
+                Lambda = np.take_along_axis(Lambda, order, axis=1)
+            parts.append(s.theta(_triangular(Lambda, s)))
         return np.concatenate(parts, axis=1)
 
     def basis(self, t: int, which) -> np.ndarray:
         """dLambda / dtheta of factor t, (r, n_theta, k, k); r is 1 where all charts agree."""
-        s = self.structures[t]
-        if not s.ordered:
+        s, places = self.structures[t], self.places[t]
+        if places is None:
             return s.basis[None]
-        return np.moveaxis(s.basis[:, self.places[t][which]], 1, 0)
+        return np.moveaxis(s.basis[:, places[which]], 1, 0)
 
     def reorder(self, theta: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Order the coefficients by variance where that differs much; (theta, who changed)."""
         Lambdas = self.factors(theta, which)
         changed = np.zeros(len(which), bool)
-        for s, Lambda, places in zip(self.structures, Lambdas, self.places, strict=True):
-            size = np.linalg.norm(Lambda, axis=2)
-            for block in s.blocks if s.ordered else ():
-                changed |= _sort_block(places, which, size, np.array(block))
+        for t, (s, Lambda) in enumerate(zip(self.structures, Lambdas, strict=True)):
+            if not s.ordered:
+                continue
+            places, size = self.places[t], np.linalg.norm(Lambda, axis=2)
+            if places is None:
+                places = np.tile(np.arange(s.k), (self.n_outputs, 1))
+            off = [_sort_block(places, which, size, np.array(block)) for block in s.blocks]
+            if np.any(off):
+                self.places[t] = places
+                changed |= np.any(off, axis=0)
         return self.theta(Lambdas, which), changed
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from sklme._engine.lmm import LinearFit, coefficient_map
+from sklme._engine.lmm import LinearFit
+from sklme._engine.units import coefficient_map
 
 
 def coefficient_covariance(fit: LinearFit, r: int = 0) -> np.ndarray:

@@ -83,7 +83,7 @@ def is_nested(gram: Gram, s: int, t: int) -> bool:
 
 
 def meeting(gram: Gram, s: int, t: int) -> tuple[str, int, int]:
-    """How two factors meet: "nested", "crossed" or "partly crossed", pairs that occur, of how many."""
+    """How two factors meet ("nested", "crossed", "partly crossed"), pairs that occur, possible."""
     pairs = len(oriented(gram, s, t).rows)
     possible = gram.factors[s].n_levels * gram.factors[t].n_levels
     if is_nested(gram, s, t) or is_nested(gram, t, s):
@@ -107,18 +107,19 @@ def _chain_from(gram: Gram, first: int, by_size: list[int]) -> tuple[int, ...]:
 
 def _dense_rows(gram: Gram, j: int, offsets, sizes) -> tuple[Pattern, np.ndarray]:
     k, q = sizes[j]
-    rows, columns, data = [np.zeros(0, int)], [np.zeros(0, int)], [np.zeros((k, 0))]
+    rows = [np.zeros(0, int)]
+    columns, data = [np.zeros(0, int)], [np.zeros((k, 0))]
     for t, offset in offsets.items():
         cross, k_t = oriented(gram, j, t), sizes[t][0]
         for b in range(k_t):
             rows.append(cross.rows)
             columns.append(offset + cross.columns * k_t + b)
             data.append(cross.data[:, b])
-    rows, columns, data = np.concatenate(rows), np.concatenate(columns), np.hstack(data)
-    order = np.lexsort((columns, rows))
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=q))])
-    pattern = Pattern(indptr.astype(np.int32), columns[order].astype(np.int32), rows[order])
-    return pattern, np.ascontiguousarray(data[:, order])
+    level, column = np.concatenate(rows), np.concatenate(columns)
+    order = np.lexsort((column, level))
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(level, minlength=q))])
+    pattern = Pattern(indptr.astype(np.int32), column[order].astype(np.int32), level[order])
+    return pattern, np.ascontiguousarray(np.hstack(data)[:, order])
 
 
 def _moves(fine: Pattern, coarse: Pattern, parent: np.ndarray, n_dense: int) -> np.ndarray:

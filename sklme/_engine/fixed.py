@@ -15,7 +15,7 @@ EXACT = 1e-13  # a residual sum of squares below this share of y'y is rounding
 class FixedPart:
     """beta and the profiled -2 log-likelihood, one entry a response.
 
-    root : lower Cholesky factor of xvx = X'V^-1X
+    root : inverse of the lower Cholesky factor of xvx = X'V^-1X
     s2 : profiled residual variance rss / nu, nu = N - p (REML) or N (ML)
     """
 
@@ -35,16 +35,16 @@ def solve_fixed(xvx, xvy, yvy, yy, log_det, total: float, reml: bool) -> FixedPa
 
     yy is y'y, which says what a residual sum of squares of zero looks like; total is N.
     """
-    root = _cholesky(xvx)
-    half = np.linalg.solve(root, xvy[..., None])
-    beta = np.linalg.solve(root.swapaxes(1, 2), half)[..., 0]
+    root = np.linalg.inv(_cholesky(xvx))
+    half = root @ xvy[..., None]
+    beta = (root.swapaxes(1, 2) @ half)[..., 0]
     rss = np.maximum(yvy - (half[..., 0] ** 2).sum(axis=1), 0.01 * EXACT * yy)
     nu = total - (xvx.shape[1] if reml else 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         s2 = rss / nu if nu > 0 else np.zeros_like(rss)
         value = log_det + nu * (1.0 + np.log(2.0 * np.pi * s2))
         if reml:
-            value = value + 2.0 * np.log(np.einsum("rii->ri", root)).sum(axis=1)
+            value = value - 2.0 * np.log(np.einsum("rii->ri", root)).sum(axis=1)
         noise = ROUNDING * (total * yy / rss + np.abs(value) + total)
     return FixedPart(beta, xvx, root, rss, s2, nu, value, noise, reml)
 

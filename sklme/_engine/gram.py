@@ -84,9 +84,10 @@ def gram(design: Design, y: np.ndarray, frame: Frame) -> Gram:
 
     y has shape (n, n_outputs). Sums run over blocks of `BLOCK` rows in row order.
     """
-    sums = None
-    for part, block in _blocks(design, y, frame):
-        sums = _block_sums(part, block) if sums is None else _add_block(sums, part, block)
+    blocks = _blocks(design, y, frame)
+    sums = _block_sums(*next(blocks))
+    for part, block in blocks:
+        sums = _add_block(sums, part, block)
     xx, xy, yy, factors = sums
     w = design.weights
     return Gram(

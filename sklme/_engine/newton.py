@@ -17,7 +17,7 @@ Evaluate = Callable[[np.ndarray, np.ndarray], Evaluation]
 
 FLAT = 1e-9  # scaled curvature below this counts as none
 SADDLE = -1e-3  # scaled curvature below this is a way down
-NEAR = 0.5  # a decrement below this trusts the exact Hessian
+NEAR = 2.0  # after a decrement below this the exact Hessian is trusted
 
 
 @dataclass
@@ -40,11 +40,13 @@ def minimise(
     *,
     tol: float,
     max_iter: int,
+    learn: bool = False,
     progress: Callable | None = None,
 ) -> tuple[np.ndarray, Optimization]:
     """Minimise the criterion over theta for the responses `members`, one row each.
 
-    `evaluate(theta, which)` gives value and derivatives for the responses `which`.
+    `evaluate(theta, which)` gives value and derivatives for the responses `which`. `learn`: its
+    Hessian is not exact, so complete it from how the gradient changes.
     """
     r, theta = len(members), charts.start()[members]
     state = _State(
@@ -58,14 +60,14 @@ def minimise(
     )
     active = np.arange(r)
     for iteration in range(max_iter):
-        active = _iterate(evaluate, state, active, tol)
+        active = _iterate(evaluate, state, active, tol, learn)
         if progress is not None:
             progress(iteration, state.at.value, state.decrement, state.converged)
         if not len(active):
             break
-        if iteration % 8 == 3:
+        if iteration % 8 == 5:
             _reorder(evaluate, charts, state, active)
-    _, state.decrement, saddle = _directions(state.at, state.missing)
+    _, state.decrement, saddle = _directions(state.at, state.missing, state.decrement)
     state.converged |= (state.decrement <= np.maximum(tol, _rounding(state.at))) & ~saddle
     return state.theta, Optimization(
         gradient_norm=np.abs(state.at.gradient).max(axis=1, initial=0.0),
@@ -75,10 +77,10 @@ def minimise(
     )
 
 
-def _iterate(evaluate: Evaluate, state: _State, active: np.ndarray, tol: float) -> np.ndarray:
+def _iterate(evaluate, state: _State, active: np.ndarray, tol: float, learn: bool) -> np.ndarray:
     """One Newton step for the active responses; returns those that go on."""
     here = state.at.take(active)
-    step, decrement, saddle = _directions(here, state.missing[active])
+    step, decrement, saddle = _directions(here, state.missing[active], state.decrement[active])
     stalled = (decrement <= _rounding(here)) & (decrement >= 0.25 * state.decrement[active])
     state.decrement[active] = decrement
     state.converged[active] = ((decrement <= tol) | stalled) & ~saddle
@@ -86,8 +88,9 @@ def _iterate(evaluate: Evaluate, state: _State, active: np.ndarray, tol: float) 
     active, step, decrement = active[go], step[go], decrement[go]
     before = state.theta[active], state.at.gradient[active]
     moved = _descend(evaluate, state, active, _capped(step, state.theta[active]), decrement)
-    near = moved & (decrement <= NEAR)
-    _learn(state, active[near], *(x[near] for x in before))
+    if learn:
+        near = moved & (decrement <= NEAR)
+        _learn(state, active[near], *(x[near] for x in before))
     return active[moved]
 
 
@@ -141,17 +144,24 @@ def _descend(evaluate, state, active, step, decrement) -> np.ndarray:
     return moved
 
 
-def _directions(at: Evaluation, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _directions(at: Evaluation, missing, previous: np.ndarray):
     """Newton step, decrement and whether the point is a saddle, for each response.
 
     Far away the average information is the better guide, near the optimum the exact Hessian.
     """
-    far = _solve(at.gradient, at.average)
-    near = _solve(at.gradient, at.observed + missing)
-    use = (far[1] <= NEAR) & ~near[2]
-    return tuple(
-        np.where(use.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(near, far, strict=True)
-    )
+    near = previous <= NEAR
+    if not near.any():
+        return _solve(at.gradient, at.average)
+    hessian = np.where(near[:, None, None], at.observed + missing, at.average)
+    step, decrement, saddle = _solve(at.gradient, hessian)
+    wrong = near & saddle
+    if wrong.any():
+        parts = zip(
+            (step, decrement, saddle), _solve(at.gradient[wrong], at.average[wrong]), strict=True
+        )
+        for old, new in parts:
+            old[wrong] = new
+    return step, decrement, saddle
 
 
 def _solve(gradient, hessian) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -166,7 +176,7 @@ def _solve(gradient, hessian) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     along = np.where(w < SADDLE, push, along)
     step = np.einsum("rij,rj->ri", V, along) * scale
     decrement = np.sqrt((g**2 / curvature).sum(axis=1))
-    return step, decrement, (w < SADDLE).any(axis=1)
+    return step, decrement, np.any(w < SADDLE, axis=1, keepdims=False)
 
 
 def _capped(step: np.ndarray, theta: np.ndarray) -> np.ndarray:

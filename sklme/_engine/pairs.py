@@ -1,4 +1,4 @@
-"""Sums over pairs of entries in the same row: the Schur complement of crossed factors, and its dual.
+"""Sums over pairs of entries of a row: the Schur complement of crossed factors, and its dual.
 
 For rows N_l (k x n_dense, few entries) of an eliminated factor and a small matrix D_l for each,
 the elimination needs  sum_l N_l' D_l N_l,  and the gradient  N_l Phi N_l'  for every l. Both run

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from sklme._engine import crossed
 from sklme._engine.gram import output, select
 from sklme._engine.lmm import LinearFit
+from sklme._engine.selected import posterior_blocks
+from sklme._engine.sweep import Factorisation, colour, factorise
+from sklme._engine.system import System
 
 STRIP = 4_000_000  # numbers in one dense strip of rows
 
@@ -64,7 +66,7 @@ def effect_covariance(fit: LinearFit) -> list[np.ndarray]:
     for r in range(len(fit.s2)):
         _, at = _factorised(fit, r)
         scale = fit.s2[r] * fit.frame.y_scale[r] ** 2
-        parts = [] if at is None else crossed.posterior_blocks(at)
+        parts = [] if at is None else posterior_blocks(at)
         out.append(
             [
                 np.einsum("ab,bcq,dc->qad", T, Phi, T) * scale
@@ -108,10 +110,10 @@ def _draw_effects(fit: LinearFit, r: int, shift: np.ndarray, scale: float, n_dra
         return []
     beta = fit.beta[r][:, None] + shift
     E = [f.zy - np.einsum("apq,pm->amq", f.zx, beta) for f in system.gram.factors]
-    return at.posterior(E, lambda t, factor: scale * crossed.colour(factor, n_draws, rng))[0]
+    return at.posterior(E, lambda t, factor: scale * colour(factor, n_draws, rng))[0]
 
 
-def random_variance(at: crossed.Factorisation, rows: NewRows) -> np.ndarray:
+def random_variance(at: Factorisation, rows: NewRows) -> np.ndarray:
     """z'Phi z of each row over its known levels.
 
     Along the elimination b_j = D_j (E_j - N_jR b_R) + noise with variance D_j: each factor adds
@@ -141,7 +143,7 @@ def random_variance(at: crossed.Factorisation, rows: NewRows) -> np.ndarray:
     return total
 
 
-def _dense_variance(at: crossed.Factorisation, rows: NewRows, passed) -> np.ndarray:
+def _dense_variance(at: Factorisation, rows: NewRows, passed) -> np.ndarray:
     """v'Phi_dd v with v the coefficients of the row on the dense factors, in strips of rows."""
     n = len(rows.X)
     out = np.empty(n)
@@ -172,7 +174,7 @@ def _dense_coefficients(plan, rows: NewRows) -> sparse.csr_array:
     return sparse.csr_array((np.concatenate(value), at), shape=(n, plan.n_dense))
 
 
-def _by_columns(at: crossed.Factorisation, rows: NewRows, which: np.ndarray) -> np.ndarray:
+def _by_columns(at: Factorisation, rows: NewRows, which: np.ndarray) -> np.ndarray:
     """z'Phi z by solving for the rows themselves: for rows whose levels are nested otherwise."""
     out = np.empty(len(which))
     for start in range(0, len(which), 64):
@@ -190,7 +192,7 @@ def _by_columns(at: crossed.Factorisation, rows: NewRows, which: np.ndarray) -> 
     return out
 
 
-def _shrunk_columns(system: crossed.System, at: crossed.Factorisation, rows: NewRows):
+def _shrunk_columns(system: System, at: Factorisation, rows: NewRows):
     """z'Phi Z'X of each row, (n, p)."""
     effects, _ = at.posterior([f.zx for f in system.gram.factors])
     total = np.zeros_like(rows.X)
@@ -204,5 +206,5 @@ def _factorised(fit: LinearFit, r: int):
     """The cross-products and factorisation at the fitted theta; (None, None) without factors."""
     if not fit.structures:
         return None, None
-    system = crossed.System(select(output(fit.gram, r), np.flatnonzero(fit.columns)))
-    return system, crossed.factorise(system, [L[r] for L in fit.Lambdas])
+    system = System(select(output(fit.gram, r), np.flatnonzero(fit.columns)))
+    return system, factorise(system, [L[r] for L in fit.Lambdas])

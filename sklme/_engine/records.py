@@ -68,3 +68,11 @@ class Solution:
     rss: np.ndarray
     log_det: np.ndarray
     effects: tuple[np.ndarray, ...]
+
+    @staticmethod
+    def join(parts: list["Solution"]) -> "Solution":
+        """The solutions of several groups of responses as one."""
+        names = ("beta", "xvx", "rss", "log_det")
+        beta, xvx, rss, log_det = (np.concatenate([getattr(p, n) for p in parts]) for n in names)
+        effects = zip(*(p.effects for p in parts), strict=True)
+        return Solution(beta, xvx, rss, log_det, tuple(np.concatenate(e, axis=1) for e in effects))

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from sklme._engine import crossed
 from sklme._engine.design import Design
 from sklme._engine.gram import BLOCK, Frame, Gram, in_frame, output
 from sklme._engine.records import Solution
+from sklme._engine.sweep import factorise
+from sklme._engine.system import System
 
 ILL = 1e5  # condition number of X'X
 
@@ -61,8 +62,8 @@ def _step(gram: Gram, r: int, Lambdas, found: Solution, zr, xr):
     b = [e[:, [r]] for e in found.effects]
     if not b:
         return found.beta[r] + np.linalg.solve(found.xvx[r], xr), []
-    system = crossed.System(output(gram, r))
-    at = crossed.factorise(system, Lambdas)
+    system = System(output(gram, r))
+    at = factorise(system, Lambdas)
     rhs = [z + a for z, a in zip(zr, _normal(system, b), strict=True)]  # Z'(r + Z b)
     effects, _ = at.posterior(rhs)
     defect = [old - new for old, new in zip(b, effects, strict=True)]
@@ -77,7 +78,7 @@ def _step(gram: Gram, r: int, Lambdas, found: Solution, zr, xr):
     return found.beta[r] + step, [e[:, 0] for e in new]
 
 
-def _normal(system: crossed.System, b: list[np.ndarray]) -> list[np.ndarray]:
+def _normal(system: System, b: list[np.ndarray]) -> list[np.ndarray]:
     """Z'Z b over all factors."""
     products = [system.times(t, e) for t, e in enumerate(b)]
     return [sum(parts) for parts in zip(*products, strict=True)]

@@ -49,16 +49,9 @@ def criterion(gram: Gram, charts: Charts, *, reml: bool) -> Evaluate:
 def solution(gram: Gram, Lambdas: list[np.ndarray], *, reml: bool) -> Solution:
     """beta, b, residual sum of squares and log |V| at Lambda (r, k, k)."""
     which = np.arange(gram.n_outputs)
-    parts = [
-        _solve(_point(gram, Lambdas[0][at], which[at], reml)) for at in _chunks(gram, len(which))
-    ]
-    return Solution(
-        *(
-            np.concatenate([getattr(p, name) for p in parts])
-            for name in ("beta", "xvx", "rss", "log_det")
-        ),
-        effects=(np.concatenate([p.effects[0] for p in parts], axis=1),),
-    )
+    chunks = _chunks(gram, len(which))
+    parts = [_solve(_point(gram, Lambdas[0][at], which[at], reml)) for at in chunks]
+    return parts[0] if len(parts) == 1 else Solution.join(parts)
 
 
 def posterior_factor(gram: Gram, Lambda: np.ndarray) -> np.ndarray:
@@ -71,18 +64,17 @@ def _point(gram: Gram, Lambda: np.ndarray, which: np.ndarray, reml: bool) -> _Po
     A, B, C = f.zz[:, :, None, :], f.zx, f.zy[:, which]
     D, log_det = blocks.woodbury(A, Lambda)
     DC = np.einsum("abrg,brg->arg", D, C)
-    xvx = gram.xx - _sandwich(D, B)
-    xvy = gram.xy[:, which].T - np.tensordot(DC, B, axes=([0, 2], [0, 2]))
+    r, flat = len(which), B.transpose(0, 2, 1).reshape(-1, B.shape[1])  # (k G, p)
+    xvx = gram.xx - _stacked(np.einsum("abrg,bpg->rpag", D, B)) @ flat
+    xvy = gram.xy[:, which].T - DC.swapaxes(0, 1).reshape(r, -1) @ flat
     yvy = gram.yy[which] - np.einsum("arg,arg->r", C, DC)
     fixed = solve_fixed(xvx, xvy, yvy, gram.yy[which], log_det, gram.total, reml)
     return _Point(A, B, C, D, log_det, fixed)
 
 
-def _sandwich(D: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """sum over levels of B' D B for every response, (r, p, p)."""
-    r, (k, p, G) = D.shape[2], B.shape
-    DB = np.einsum("abrg,bpg->rpag", D, B).reshape(r, p, k * G)
-    return DB @ B.transpose(0, 2, 1).reshape(k * G, p)
+def _stacked(B: np.ndarray) -> np.ndarray:
+    """(r, p, k, G) -> (r, p, k G)."""
+    return B.reshape(*B.shape[:2], -1)
 
 
 def _solve(point: _Point) -> Solution:
@@ -103,7 +95,7 @@ def _derivatives(point: _Point, Lambda: np.ndarray, basis: np.ndarray) -> Evalua
     A, B, D, fixed = point.A, point.B, point.D, point.fixed
     AD = blocks.multiply(A, D)
     S = A - blocks.multiply(AD, A)  # Z'V^-1Z by level
-    half = _half_projected(B, AD, fixed.root)  # R^-T X'V^-1Z, (r, p, k, G)
+    half = _half_projected(B, AD, fixed.root)  # R^-1 X'V^-1Z, (r, p, k, G)
     e = point.C - np.einsum("apg,rp->arg", B, fixed.beta)
     z = e - np.einsum("abrg,brg->arg", AD, e)
     M = np.moveaxis(S.sum(axis=-1), 2, 0) - _outer(z.swapaxes(0, 1)) / fixed.s2[:, None, None]
@@ -148,10 +140,8 @@ def _contract(SJ: np.ndarray, T: np.ndarray) -> np.ndarray:
 
 
 def _half_projected(B: np.ndarray, AD: np.ndarray, root: np.ndarray) -> np.ndarray:
-    VB = B[None] - np.einsum("abrg,bpg->rapg", AD, B)  # Z'V^-1X
-    r, k, p, G = VB.shape
-    flat = VB.transpose(0, 2, 1, 3).reshape(r, p, k * G)
-    return np.linalg.solve(root, flat).reshape(r, p, k, G)
+    VB = B.swapaxes(0, 1)[None] - np.einsum("abrg,bpg->rpag", AD, B)  # X'V^-1Z
+    return (root @ _stacked(VB)).reshape(VB.shape)
 
 
 def _outer(z: np.ndarray) -> np.ndarray:

@@ -1,0 +1,150 @@
+"""What is optimised and solved: one factor, several, or none, behind the same three methods."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sklme._engine import crossed, single
+from sklme._engine.covariance import Charts, Structure
+from sklme._engine.fixed import solve_fixed
+from sklme._engine.gram import Gram, output
+from sklme._engine.newton import Evaluate, minimise
+from sklme._engine.records import Optimization, Solution
+from sklme._engine.system import System
+
+NEAR_ZERO = 1e-5  # Lambda^2 times the typical Z'Z of a level; below this zero is tried
+RECORDED = ("gradient_norm", "decrement", "n_evaluations", "converged")
+
+
+def make_problem(gram: Gram, structures: tuple[Structure, ...], reml: bool):
+    """The solver for these factors: `optimise` theta, `solve` at theta, `effects` at beta."""
+    if not structures:
+        return LeastSquares(gram, reml)
+    kind = SingleFactor if len(structures) == 1 else SeveralFactors
+    return kind(gram, structures, reml)
+
+
+class SingleFactor:
+    """One factor: all responses at once."""
+
+    def __init__(self, gram: Gram, structures: tuple[Structure, ...], reml: bool):
+        self.gram, self.structures, self.reml = gram, structures, reml
+
+    def optimise(self, which, tol, max_iter, progress):
+        charts = Charts(self.structures, self.gram.n_outputs)
+        evaluate = single.criterion(self.gram, charts, reml=self.reml)
+        return _search(evaluate, charts, which, tol, max_iter, progress, self.gram)
+
+    def solve(self, Lambdas: list[np.ndarray]) -> Solution:
+        return single.solution(self.gram, Lambdas, reml=self.reml)
+
+    def effects(self, Lambdas: list[np.ndarray], beta: np.ndarray) -> tuple[np.ndarray, ...]:
+        D = single.posterior_factor(self.gram, Lambdas[0])
+        f = self.gram.factors[0]
+        e = f.zy - np.einsum("apg,rp->arg", f.zx, beta)
+        return (np.einsum("abrg,brg->arg", D, e),)
+
+
+class SeveralFactors:
+    """Several factors: one response after the other on the same cross-products."""
+
+    def __init__(self, gram: Gram, structures: tuple[Structure, ...], reml: bool):
+        self.structures, self.reml = structures, reml
+        self.grams = [output(gram, r) for r in range(gram.n_outputs)]
+        first = System(self.grams[0])
+        self.systems = [first.with_response(g) for g in self.grams]
+
+    def optimise(self, which, tol, max_iter, progress):
+        results = []
+        for use, system, g in zip(which, self.systems, self.grams, strict=True):
+            charts = Charts(self.structures, 1)
+            evaluate = crossed.criterion(system, charts, reml=self.reml)
+            use = np.array([use])
+            results.append(_search(evaluate, charts, use, tol, max_iter, progress, g))
+        Lambdas = [np.concatenate(parts) for parts in zip(*(r[0] for r in results), strict=True)]
+        return Lambdas, _joined([r[1] for r in results])
+
+    def solve(self, Lambdas: list[np.ndarray]) -> Solution:
+        parts = [
+            crossed.solution(system, [L[r : r + 1] for L in Lambdas], reml=self.reml)
+            for r, system in enumerate(self.systems)
+        ]
+        return Solution.join(parts)
+
+    def effects(self, Lambdas: list[np.ndarray], beta: np.ndarray) -> tuple[np.ndarray, ...]:
+        parts = [
+            crossed.effects(system, [L[r] for L in Lambdas], beta[r])
+            for r, system in enumerate(self.systems)
+        ]
+        return tuple(np.stack(b, axis=1) for b in zip(*parts, strict=True))
+
+
+class LeastSquares:
+    """No random effects: least squares."""
+
+    def __init__(self, gram: Gram, reml: bool):
+        self.gram, self.reml = gram, reml
+
+    def optimise(self, which, tol, max_iter, progress):
+        return [], _no_search(self.gram.n_outputs)
+
+    def solve(self, Lambdas: list[np.ndarray]) -> Solution:
+        g, r = self.gram, self.gram.n_outputs
+        xvx = np.broadcast_to(g.xx, (r, *g.xx.shape))
+        fixed = solve_fixed(xvx, g.xy.T, g.yy, g.yy, np.zeros(r), g.total, self.reml)
+        return Solution(fixed.beta, xvx, fixed.rss, np.zeros(r), ())
+
+    def effects(self, Lambdas, beta) -> tuple:
+        return ()
+
+
+def _search(evaluate: Evaluate, charts: Charts, which, tol, max_iter, progress, gram: Gram):
+    """Optimise the responses `which`, then try zero for variances that are almost there."""
+    n, members = len(which), np.flatnonzero(which)
+    theta, record = np.zeros_like(charts.start()), _no_search(n)
+    if theta.shape[1] and len(members):
+        best, found = minimise(
+            evaluate,
+            charts,
+            members,
+            tol=tol,
+            max_iter=max_iter,
+            learn=len(charts.structures) > 1,
+            progress=progress,
+        )
+        theta[members] = _settle_at_zero(evaluate, charts, best, members, gram)
+        for name in RECORDED:
+            getattr(record, name)[members] = getattr(found, name)
+    return charts.factors(theta, np.arange(n)), record
+
+
+def _settle_at_zero(evaluate, charts: Charts, theta, which, gram: Gram) -> np.ndarray:
+    """Directions of Lambda that are almost zero become exactly zero where that is no worse."""
+    Lambdas = charts.factors(theta, which)
+    changed = np.zeros(len(which), bool)
+    for t, (f, s) in enumerate(zip(gram.factors, charts.structures, strict=True)):
+        typical = np.trace(f.zz.sum(axis=2)) / (f.k * f.n_levels)
+        for block in s.blocks:
+            at = np.ix_(np.arange(len(which)), np.array(block), np.array(block))
+            U, size, Vt = np.linalg.svd(Lambdas[t][at])
+            small = (size**2 * typical < NEAR_ZERO) & (size > 0)
+            changed |= small.any(axis=1)
+            Lambdas[t][at] = (U * np.where(small, 0.0, size)[:, None, :]) @ Vt
+    if changed.any():
+        trial = charts.theta([L[changed] for L in Lambdas], which[changed])
+        before, after = evaluate(theta[changed], which[changed]), evaluate(trial, which[changed])
+        better = after.value <= before.value + 1e-9 + 4.0 * before.noise
+        theta[np.flatnonzero(changed)[better]] = trial[better]
+    return theta
+
+
+def _no_search(n: int) -> Optimization:
+    return Optimization(np.zeros(n), np.zeros(n), np.ones(n, int), np.ones(n, bool))
+
+
+def _joined(records: list[Optimization]) -> Optimization:
+    parts: dict[str, Any] = {
+        name: np.concatenate([getattr(r, name) for r in records]) for name in RECORDED
+    }
+    return replace(records[0], **parts)

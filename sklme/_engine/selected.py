@@ -1,0 +1,145 @@
+"""Entries of the posterior covariance where levels meet, by a pass backwards.
+
+Phi is the covariance of the effects given y and beta, over sigma^2. Along the elimination
+Phi_jR = -D_j N_jR Phi_RR and Phi_jj = D_j + D_j N_jR Phi_RR N_Rj D_j, where R are the factors
+eliminated after j; only entries between levels that meet are needed (Takahashi's recursion).
+"""
+
+import numpy as np
+
+from sklme._engine import blocks, pairs
+from sklme._engine.design import sum_by_level
+from sklme._engine.elimination import Plan
+from sklme._engine.sweep import Factorisation
+
+
+def score_products(at: Factorisation) -> list[np.ndarray]:
+    """sum over levels of [Z'V^-1Z]_ll of every factor, (k, k)."""
+    plan = at.system.plan
+    out = {}
+    for j, T in _backward(at).items():
+        H = blocks.identity_plus(-blocks.multiply(at.N[j], at.D[j]))
+        S = blocks.multiply(H, at.N[j]) - blocks.multiply(
+            blocks.multiply(H, T), blocks.transpose(H)
+        )
+        out[j] = S.sum(axis=-1)
+    for t in plan.dense:
+        out[t] = _dense_score_product(at, t)
+    return [out[t] for t in sorted(out)]
+
+
+def posterior_blocks(at: Factorisation) -> list[np.ndarray]:
+    """Covariance of the effects of each level given y and beta, over sigma^2: (k, k, n_levels)."""
+    plan = at.system.plan
+    out = {}
+    for j, T in _backward(at).items():
+        D = at.D[j]
+        out[j] = D + blocks.multiply(blocks.multiply(D, T), D)
+    for t in plan.dense:
+        out[t] = np.moveaxis(_diagonal_blocks(at.Phi, plan, t), 0, 2)
+    return [out[t] for t in sorted(out)]
+
+
+def _backward(at: Factorisation) -> dict[int, np.ndarray]:
+    """N_lR Phi_RR N_Rl (k, k, q) for every level l of every chain factor, last factor first.
+
+    Phi is the posterior covariance of the factors R eliminated later. Its entries are needed only
+    where levels meet: Phi_jR = -D_j N_jR Phi_RR, Phi_jj = D_j + D_j N_jR Phi_RR N_Rj D_j.
+    """
+    plan, system = at.system.plan, at.system
+    T: dict[int, np.ndarray] = {}
+    diagonal: dict[int, np.ndarray] = {}  # Phi_mm
+    across: dict[tuple[int, int], np.ndarray] = {}  # Phi_mn, n later than m
+    border: dict[int, np.ndarray] = {}  # Phi_md on the pattern of m
+    for j in reversed(plan.chain):
+        last = j == plan.chain[0]
+        if last and not plan.later(j) and system.pairs is not None:
+            T[j] = system.pairs.quadratic(at.Phi)
+            break
+        if last and not plan.later(j):
+            T[j] = pairs.quadratic(at.rows(j), at.Phi) if plan.n_dense else 0.0 * at.D[j]
+            break
+        G_d = _on_border(at, j, border)
+        G = {m: _on_link(at, j, m, diagonal, across, border) for m in plan.later(j)}
+        T[j] = _close(at, j, G, G_d)
+        D = at.D[j]
+        diagonal[j] = D + blocks.multiply(blocks.multiply(D, T[j]), D)
+        for m in plan.later(j):
+            across[j, m] = -blocks.multiply(D, G[m])
+        border[j] = -np.einsum("abe,be->ae", D[:, :, plan.patterns[j].rows], G_d)
+    return T
+
+
+def _on_border(at: Factorisation, j: int, border: dict[int, np.ndarray]) -> np.ndarray:
+    """N_jR Phi_Rd on the pattern of j, (k, n_entries)."""
+    plan = at.system.plan
+    pattern = plan.patterns[j]
+    if not plan.n_dense:
+        return np.zeros_like(at.entries[j])
+    out = pairs.on_pattern(at.rows(j), pattern, at.Phi)
+    for m in plan.later(j):
+        link = at.links[j, m][:, :, pattern.rows]
+        out += np.einsum("ace,ce->ae", link, border[m][:, plan.moves[j, m]])
+    return out
+
+
+def _on_link(at: Factorisation, j: int, m: int, diagonal, across, border) -> np.ndarray:
+    """N_jR Phi_Rm at the level of m that holds each level of j, (k_j, k_m, q_j)."""
+    plan = at.system.plan
+    out = np.zeros_like(at.links[j, m])
+    for other in plan.later(j):
+        Phi = _phi(plan, j, other, m, diagonal, across)
+        out += blocks.multiply(at.links[j, other], Phi)
+    if plan.n_dense:
+        rows = plan.patterns[j].rows
+        part = np.einsum("ae,ce->ace", at.entries[j], border[m][:, plan.moves[j, m]])
+        flat = sum_by_level(rows, out.shape[2], part.reshape(-1, len(rows)))
+        out += flat.reshape(out.shape)
+    return out
+
+
+def _phi(plan: Plan, j: int, s: int, m: int, diagonal, across) -> np.ndarray:
+    """Phi_sm between the levels of s and m that hold each level of j."""
+    if s == m:
+        return diagonal[m][:, :, plan.parents[j, m]]
+    if (s, m) in across:
+        return across[s, m][:, :, plan.parents[j, s]]
+    return blocks.transpose(across[m, s][:, :, plan.parents[j, m]])
+
+
+def _close(at: Factorisation, j: int, G: dict[int, np.ndarray], G_d: np.ndarray) -> np.ndarray:
+    plan = at.system.plan
+    out = np.zeros_like(at.D[j])
+    for m, part in G.items():
+        out += np.einsum("acq,bcq->abq", part, at.links[j, m])
+    if plan.n_dense:
+        rows = plan.patterns[j].rows
+        part = np.einsum("ae,be->abe", G_d, at.entries[j]).reshape(-1, len(rows))
+        out += sum_by_level(rows, out.shape[2], part).reshape(out.shape)
+    return 0.5 * (out + blocks.transpose(out))
+
+
+def _dense_score_product(at: Factorisation, t: int) -> np.ndarray:
+    """sum_l [K - K Phi K]_ll of a dense factor.
+
+    Lambda' (K - K Phi K) Lambda = I - Sigma serves where Lambda can be inverted without loss.
+    """
+    plan, Lambda = at.system.plan, at.Lambdas[t]
+    k, q = plan.sizes[t]
+    typical = np.trace(at.system.gram.factors[t].zz.sum(axis=2)) / max(q * k, 1)
+    if np.linalg.svd(Lambda, compute_uv=False).min() ** 2 * typical > 1e-5:
+        left = q * np.eye(k) - _diagonal_blocks(at.Sigma, plan, t).sum(axis=0)
+        inverse = np.linalg.inv(Lambda)
+        return inverse.T @ left @ inverse
+    first = plan.offsets[t]
+    rows = at.K[first : first + k * q]
+    product = (rows @ at.Phi).reshape(q, k, -1)
+    lost = np.einsum("qan,qbn->ab", product, rows.reshape(q, k, -1))
+    return _diagonal_blocks(at.K, plan, t).sum(axis=0) - lost
+
+
+def _diagonal_blocks(matrix: np.ndarray, plan: Plan, t: int) -> np.ndarray:
+    """(q, k, k) diagonal blocks of a dense factor."""
+    k, q = plan.sizes[t]
+    at = plan.offsets[t] + np.arange(q)[:, None] * k + np.arange(k)
+    return matrix[at[:, :, None], at[:, None, :]]

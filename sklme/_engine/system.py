@@ -1,0 +1,73 @@
+"""The cross-products of several factors, laid out for elimination once, for use at any theta."""
+
+from copy import copy
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from sklme._engine import pairs
+from sklme._engine.elimination import Plan, make_plan
+from sklme._engine.gram import Gram
+
+Stacks = list[np.ndarray]  # one (k, m, n_levels) array a factor
+
+
+class System:
+    """The cross-products of one Gram laid out for elimination; computed once, used at any theta."""
+
+    def __init__(self, gram: Gram):
+        self.gram = gram
+        self.plan: Plan = make_plan(gram)
+        self.last: Any = None  # the latest factorisation, which often serves again
+        first = self.plan.chain[0]
+        self.pairs = (
+            pairs.pair_sums(self.plan.patterns[first], self.plan.entries[first], self.plan.n_dense)
+            if self.plan.n_dense
+            else None
+        )
+        self.matrices = {
+            (s, t): _as_matrix(gram, s, t) for s, t in combinations(range(len(gram.factors)), 2)
+        }
+
+    def with_response(self, gram: Gram) -> "System":
+        """The same system for another response on the same rows."""
+        other = copy(self)
+        other.gram, other.last = gram, None
+        return other
+
+    def columns(self) -> Stacks:
+        """Z'[X y] by factor."""
+        return [np.concatenate([f.zx, f.zy], axis=1) for f in self.gram.factors]
+
+    def times(self, t: int, c: np.ndarray) -> Stacks:
+        """Z'Z_t c for every factor, c of shape (k_t, m, q_t)."""
+        out = []
+        for s, f in enumerate(self.gram.factors):
+            if s == t:
+                out.append(np.einsum("abq,bmq->amq", f.zz, c))
+                continue
+            A = self.matrices[s, t] if s < t else self.matrices[t, s].T
+            out.append(unflat(A @ flat(c), f.k))
+        return out
+
+
+def _as_matrix(gram: Gram, s: int, t: int) -> sparse.csr_array:
+    """Z_s'Z_t with rows and columns numbered level by level."""
+    cross, f, g = gram.cross[s, t], gram.factors[s], gram.factors[t]
+    i = cross.rows * f.k + np.arange(f.k)[:, None, None]
+    j = cross.columns * g.k + np.arange(g.k)[None, :, None]
+    i, j = np.broadcast_arrays(i, j)
+    shape = (f.n_levels * f.k, g.n_levels * g.k)
+    return sparse.csr_array((cross.data.ravel(), (i.ravel(), j.ravel())), shape=shape)
+
+
+def flat(c: np.ndarray) -> np.ndarray:
+    """(k, m, q) -> (q k, m)."""
+    return c.transpose(2, 0, 1).reshape(-1, c.shape[1])
+
+
+def unflat(c: np.ndarray, k: int) -> np.ndarray:
+    """(q k, m) -> (k, m, q)."""
+    return np.ascontiguousarray(c.reshape(-1, k, c.shape[1]).transpose(1, 2, 0))
