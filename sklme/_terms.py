@@ -1,11 +1,9 @@
 """``random_effects`` and ``covariance_type`` as the user writes them -> a tuple of RandomTerm.
 
-`parse_terms` reads the specification before any data is seen; `find_layout` then finds its columns
-among the names of a table. Neither sees a row.
+Read before any data is seen; `sklme._layout` then finds the columns in a table.
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from numbers import Integral
 
 COVARIANCE_TYPES = ("full", "diagonal", "spherical")
@@ -125,16 +123,16 @@ def _items(random_effects):
 def _factor_key(key):
     """Key with plain Python names and positions; a tuple of one column is that column."""
     if not isinstance(key, tuple):
-        return _column(key, "random_effects")
+        return read_reference(key, "random_effects")
     if not key:
         raise ValueError("random_effects has an empty tuple: a combination needs columns")
-    columns = tuple(_column(column, f"the combination {show(key)}") for column in key)
+    columns = tuple(read_reference(column, f"the combination {show(key)}") for column in key)
     if len(set(columns)) < len(columns):
         raise ValueError(f"random_effects: the combination {show(key)} names a column twice")
     return columns if len(columns) > 1 else columns[0]
 
 
-def _column(value, where):
+def read_reference(value, where):
     """Column as str or int."""
     if isinstance(value, str):
         return str(value)
@@ -195,7 +193,7 @@ def _slope(key, slope, by_name):
     where = f"random_effects: the term list of {show(key)}"
     if slope is None or isinstance(slope, tuple | list):
         raise ValueError(f'{where} holds {slope!r}: write "1" for the intercept, or one column')
-    slope = _column(slope, where)
+    slope = read_reference(slope, where)
     if by_name and isinstance(slope, int):
         raise ValueError(
             f"{where} holds the integer {slope}, which would be a position although the key is "
@@ -274,166 +272,3 @@ def _same_term(name, slopes):
         if isinstance(name, str) == isinstance(term, str) and name == term:
             return i
     return -1
-
-
-# Names and positions ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where in the table everything stands; ``numbers`` are the columns read as float64.
-
-    Attributes
-    ----------
-    numbers : tuple of int
-        Positions: the fixed columns first, then slopes and offset that are not fixed.
-    fixed_names : tuple of str
-        Names of the fixed columns, "x0", "x1", ... for tables without names.
-    slopes : tuple of tuple of (int or None)
-        Per term, indices into `numbers`; None is the intercept.
-    offset : int or None
-        Index into `numbers`.
-    keys : tuple of int
-        Positions of the key columns, each once.
-    ignored : tuple of int
-        Positions of columns that are checked and not used.
-    factors : tuple of tuple of int
-        Per term, indices into `keys`.
-    plain : bool
-        Whether X is all fixed columns, no more.
-    """
-
-    numbers: tuple
-    fixed_names: tuple
-    slopes: tuple
-    offset: int | None
-    keys: tuple
-    ignored: tuple
-    factors: tuple
-    plain: bool
-
-
-@dataclass(frozen=True)
-class ColumnFinder:
-    """Finds columns by name or position."""
-
-    names: list | None
-    width: int
-
-    @classmethod
-    def of(cls, estimator):
-        names = getattr(estimator, "feature_names_in_", None)
-        return cls(None if names is None else names.tolist(), estimator.n_features_in_)
-
-    def __call__(self, column, who):
-        """Position of a column, counted from 0."""
-        if isinstance(column, str):
-            return self._named(column, who)
-        column = _column(column, who)
-        if not -self.width <= column < self.width:
-            raise ValueError(
-                f"{who} names the position {column}, but X has n_features={self.width}: "
-                f"positions go from 0 to {self.width - 1}, or from -{self.width} to -1"
-            )
-        return column % self.width
-
-    def _named(self, column, who):
-        if self.names is None:
-            raise ValueError(
-                f"{who} names {show(column)}, but X has no column names: write positions from 0 "
-                f"to {self.width - 1}, or pass a DataFrame"
-            )
-        count = self.names.count(column)
-        if count == 0:
-            close = get_close_matches(column, self.names, n=1)
-            hint = f"; did you mean {show(close[0])}?" if close else ""
-            raise ValueError(
-                f"{who} names {show(column)}, which is not a column of X; X has "
-                f"{self._some_names()}{hint}"
-            )
-        if count > 1:
-            raise ValueError(f"{who} names {show(column)}, but X has {count} columns of that name")
-        return self.names.index(column)
-
-    def _some_names(self, most=20):
-        names = str(self.names[:most])
-        return names if self.width <= most else f"{names[:-1]}, ...] ({self.width} columns)"
-
-    def name(self, j):
-        """Name of a column as ``fixed_names_`` has it."""
-        return f"x{j}" if self.names is None else self.names[j]
-
-
-def find_layout(find, terms, ignored, fixed_effects, offset):
-    factors = [tuple(find(c, "random_effects") for c in term.columns) for term in terms]
-    ignored = tuple(find(c, "random_effects") for c in ignored)
-    _refuse_aliases(find, terms, factors, ignored)
-    keys = tuple(dict.fromkeys(j for factor in factors for j in factor))
-    at_offset = None if offset is None else find(offset, "offset")
-    if at_offset in (*keys, *ignored):
-        raise ValueError(f"offset names {show(offset)}, which random_effects uses as ids")
-    unfree = {*keys, *ignored, at_offset}
-    if fixed_effects is None:
-        fixed = tuple(j for j in range(find.width) if j not in unfree)
-    else:
-        fixed = _listed_fixed_effects(find, fixed_effects, ignored)
-    slopes = [_find_slopes(find, *pair, ignored) for pair in zip(terms, factors, strict=True)]
-    others = [j for at in slopes for j in at if j is not None]
-    others += [] if at_offset is None else [at_offset]
-    numbers = tuple(dict.fromkeys((*fixed, *others)))
-    index = {j: i for i, j in enumerate(numbers)} | {None: None}
-    return Layout(
-        numbers=numbers,
-        fixed_names=tuple(find.name(j) for j in fixed),
-        slopes=tuple(tuple(index[j] for j in at) for at in slopes),
-        offset=index[at_offset],
-        keys=keys,
-        ignored=tuple(j for j in ignored if j not in keys),
-        factors=tuple(tuple(keys.index(j) for j in factor) for factor in factors),
-        plain=False,
-    )
-
-
-def _refuse_aliases(find, terms, factors, ignored):
-    """Positions such as 0 and -2 may be one column; by name `parse_terms` has seen it."""
-    single = [factor for factor in factors if len(factor) == 1]
-    named = [*map(frozenset, factors), *(frozenset([j]) for j in ignored if (j,) in single)]
-    twice = [f for f in named if named.count(f) > 1] + [f for f in factors if len({*f}) < len(f)]
-    if twice or len(set(ignored)) < len(ignored):
-        keys = ", ".join(show(term.key) for term in terms)
-        raise ValueError(
-            f"random_effects names one column of X twice (keys {keys}): negative positions count "
-            f"from the end, X has n_features={find.width}"
-        )
-
-
-def _find_slopes(find, term, factor, ignored):
-    at = tuple(None if s is None else find(s, "random_effects") for s in term.slopes)
-    who = f"random_effects: the term list of {show(term.key)}"
-    if len(set(at)) < len(at):
-        raise ValueError(f"{who} names one column of X (n_features={find.width}) twice")
-    for slope, j in zip(term.slopes, at, strict=True):
-        if j in factor:
-            raise ValueError(f"{who} holds {show(slope)}, which is constant within its levels")
-        if j in ignored:
-            raise ValueError(f"{who} holds {show(slope)}, which random_effects leaves out by []")
-    if len(at) > 1 and None in at and find.names is not None and "1" in find.names:
-        raise ValueError(f'{who} holds "1", the intercept, but X has a column "1": rename it')
-    return at
-
-
-def _listed_fixed_effects(find, fixed_effects, ignored):
-    if not isinstance(fixed_effects, list | tuple):
-        raise ValueError(
-            f"fixed_effects is {fixed_effects!r}; it must be a list of columns such as "
-            '["age", "dose"], or None for all that are not keys or offset'
-        )
-    fixed = tuple(find(column, "fixed_effects") for column in fixed_effects)
-    for i, (column, j) in enumerate(zip(fixed_effects, fixed, strict=True)):
-        if j in fixed[:i]:
-            raise ValueError(f"fixed_effects names the column {show(column)} twice")
-        if j in ignored:
-            raise ValueError(
-                f"fixed_effects names {show(column)}, which random_effects leaves out by []"
-            )
-    return fixed

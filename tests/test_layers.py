@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ENGINE = {"_engine"}
-INPUT = {"_terms", "_ids", "_layout", "_columns", "_rows", "_compat"}
+INPUT = {"_terms", "_ids", "_layout", "_tables", "_columns", "_rows", "_compat"}
 SHARED = {"_adapt", "_summary"}
 MODELS = {
     *("linear", "generalized", "penalized", "hybrid", "nonlinear", "pharmacokinetics"),
@@ -39,6 +39,7 @@ LAYERS = [
 ALSO = {
     "_columns": {"pandas"},
     "_ids": {"pandas"},
+    "_tables": {"pandas"},
     "_summary": {"pandas"},
     "_engine.kernels": {"numba"},
     "pharmacokinetics": {"sklme.nonlinear"},

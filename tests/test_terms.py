@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, clone
 
-from sklme._terms import ColumnFinder, RandomTerm, find_layout, parse_terms
+from sklme._layout import ColumnFinder, find_layout
+from sklme._terms import RandomTerm, parse_terms
 
 
 def intercept(key, columns):

@@ -116,6 +116,7 @@ def adapt(fit: LinearFit, design: Design, y: np.ndarray) -> LinearFit:
     New levels are numbered after the known ones.
     """
     more = merge(fit.gram, gram(design, y, fit.frame))
+    more = replace(more, total=fit.gram.total, n_rows=fit.gram.n_rows)  # N stays that of fit
     kept = select(more, np.flatnonzero(fit.columns))
     problem = make_problem(kept, fit.structures, fit.reml)
     return replace(fit, gram=more, effects=problem.effects(list(fit.Lambdas), fit.beta))
