@@ -87,13 +87,12 @@ def _nesting(model, fit):
 def _relation(model, fit, s, t):
     kind, pairs, possible = meeting(fit.gram, s, t)
     a, b = (_factor(model._terms[i].key) for i in (s, t))
-    if kind == "nested":
-        return (
-            f"{a} is nested in {b}"
-            if pairs == fit.gram.factors[s].n_levels
-            else (f"{b} is nested in {a}")
-        )
-    return f"{a} and {b} are {kind} ({pairs} of {possible} pairs occur)"
+    words = {
+        "alike": f"{a} and {b} group the rows alike",
+        "nested": f"{a} is nested in {b}",
+        "around": f"{b} is nested in {a}",
+    }
+    return words.get(kind, f"{a} and {b} are {kind} ({pairs} of {possible} pairs occur)")
 
 
 def _fixed(model, fit, r):

@@ -445,7 +445,8 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
             which = ", ".join(f"{name} by {key!r}" for key, name in record.unidentified)
             _warn(
                 f"the data cannot tell these variances from the rest of the model (one level, as "
-                f"many effects as rows, or the same as the fixed effects): {which}; set to 0"
+                f"many effects as rows, or the same as the fixed effects or an earlier factor): "
+                f"{which}; set to 0"
             )
         if self._terms and np.any(record.exact_fit):
             _warn(

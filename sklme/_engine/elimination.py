@@ -83,11 +83,15 @@ def is_nested(gram: Gram, s: int, t: int) -> bool:
 
 
 def meeting(gram: Gram, s: int, t: int) -> tuple[str, int, int]:
-    """How two factors meet ("nested", "crossed", "partly crossed"), pairs that occur, possible."""
+    """How two factors meet, how many pairs of levels occur, and how many could.
+
+    "alike" (the same groups), "nested" (s in t), "around" (t in s), "crossed" or "partly crossed".
+    """
     pairs = len(oriented(gram, s, t).rows)
     possible = gram.factors[s].n_levels * gram.factors[t].n_levels
-    if is_nested(gram, s, t) or is_nested(gram, t, s):
-        return "nested", pairs, possible
+    inner, outer = is_nested(gram, s, t), is_nested(gram, t, s)
+    if inner or outer:
+        return "alike" if inner and outer else "nested" if inner else "around", pairs, possible
     return ("crossed" if pairs == possible else "partly crossed"), pairs, possible
 
 

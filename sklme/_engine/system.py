@@ -65,9 +65,10 @@ def _as_matrix(gram: Gram, s: int, t: int) -> sparse.csr_array:
 
 def flat(c: np.ndarray) -> np.ndarray:
     """(k, m, q) -> (q k, m)."""
-    return c.transpose(2, 0, 1).reshape(-1, c.shape[1])
+    k, m, q = c.shape
+    return c.transpose(2, 0, 1).reshape(q * k, m)
 
 
 def unflat(c: np.ndarray, k: int) -> np.ndarray:
     """(q k, m) -> (k, m, q)."""
-    return np.ascontiguousarray(c.reshape(-1, k, c.shape[1]).transpose(1, 2, 0))
+    return np.ascontiguousarray(c.reshape(len(c) // k, k, c.shape[1]).transpose(1, 2, 0))
