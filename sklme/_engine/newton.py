@@ -37,18 +37,19 @@ def minimise(
     evaluate: Evaluate,
     charts: Charts,
     members: np.ndarray,
+    start: np.ndarray,
     *,
     tol: float,
     max_iter: int,
     learn: bool = False,
     progress: Callable | None = None,
 ) -> tuple[np.ndarray, Optimization]:
-    """Minimise the criterion over theta for the responses `members`, one row each.
+    """Minimise the criterion over theta for the responses `members`, one row of `start` each.
 
     `evaluate(theta, which)` gives value and derivatives for the responses `which`. `learn`: its
     Hessian is not exact, so complete it from how the gradient changes.
     """
-    r, theta = len(members), charts.start()[members]
+    r, theta = len(members), start.copy()
     state = _State(
         members,
         theta,

@@ -11,6 +11,7 @@ from sklme._engine.fixed import solve_fixed
 from sklme._engine.gram import Gram, output
 from sklme._engine.newton import Evaluate, minimise
 from sklme._engine.records import Optimization, Solution
+from sklme._engine.start import starting_factors
 from sklme._engine.system import System
 
 NEAR_ZERO = 1e-5  # Lambda^2 times the typical Z'Z of a level; below this zero is tried
@@ -102,12 +103,15 @@ class LeastSquares:
 def _search(evaluate: Evaluate, charts: Charts, which, tol, max_iter, progress, gram: Gram):
     """Optimise the responses `which`, then try zero for variances that are almost there."""
     n, members = len(which), np.flatnonzero(which)
-    theta, record = np.zeros_like(charts.start()), _no_search(n)
+    first = starting_factors(gram, charts.structures)
+    theta, record = charts.theta(first, np.arange(n)), _no_search(n)
+    theta[~which] = 0.0
     if theta.shape[1] and len(members):
         best, found = minimise(
             evaluate,
             charts,
             members,
+            theta[members],
             tol=tol,
             max_iter=max_iter,
             learn=len(charts.structures) > 1,
