@@ -129,7 +129,8 @@ def _transformed(estimator, y):
     """y as the inner regressor saw it in fit."""
     y = np.asarray(y, dtype=np.float64)
     z = estimator.transformer_.transform(y.reshape(-1, 1) if y.ndim == 1 else y)
-    return z[:, 0] if z.ndim == 2 and z.shape[1] == 1 else z
+    squeeze = estimator._training_dim == 1 and z.ndim == 2 and z.shape[1] == 1
+    return z[:, 0] if squeeze else z
 
 
 def _with(estimator, **attributes):

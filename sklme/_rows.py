@@ -1,5 +1,7 @@
 """y, weights and parameters: what every model checks before it reads its columns."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, _num_samples
@@ -20,19 +22,19 @@ def read_response(estimator, y, *, like=None):
 def _numbers(y):
     array = np.asarray(y) if hasattr(y, "__array__") else y
     plain = isinstance(array, np.ndarray) and array.dtype.kind in "fiub" and array.ndim in (1, 2)
-    if plain and array.size and np.isfinite(array.sum(dtype=np.float64)):
-        return array.astype(np.float64, copy=False)
+    if plain and array.size:
+        with np.errstate(invalid="ignore", over="ignore"):
+            finite = np.isfinite(array.sum(dtype=np.float64))
+        if finite:
+            return array.astype(np.float64, copy=False)
     return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
 
 
 def _check_outputs(y, like):
-    known = 1 if like.coef_.ndim == 1 else len(like.coef_)
-    given = 1 if y.ndim == 1 else y.shape[1]
-    if known != given or (like.coef_.ndim == 1) != (y.ndim == 1):
-        raise ValueError(
-            f"y has {given} output(s) of shape {y.shape}, but the model was fitted with {known} "
-            f"({'one column' if like.coef_.ndim == 1 else 'a table'})"
-        )
+    fitted = "(n_samples,)" if like.coef_.ndim == 1 else f"(n_samples, {len(like.coef_)})"
+    given = "(n_samples,)" if y.ndim == 1 else f"(n_samples, {y.shape[1]})"
+    if fitted != given:
+        raise ValueError(f"y has the shape {given}, but the model was fitted with {fitted}")
 
 
 def read_weights(sample_weight, X):
@@ -59,5 +61,16 @@ def check_rows(X, y, weights):
 
 def check_choice(name, value, choices):
     """A parameter is one of a few words."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
+
+
+def check_number(name, value, kind, least, most=np.inf):
+    """A parameter is a number of this kind, least < value < most; an integer may be the least."""
+    what = "an integer" if kind is Integral else "a number"
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ValueError(f"{name} is {value!r}; it must be {what}")
+    if not least < value < most and not (kind is Integral and value == least):
+        bounds = f"of at least {least}" if kind is Integral else f"above {least}"
+        bounds += f" and below {most}" if most < np.inf else ""
+        raise ValueError(f"{name} is {value!r}; it must be {what} {bounds}")

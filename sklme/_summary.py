@@ -1,5 +1,7 @@
 """The text that a statistician expects of a fitted linear mixed model."""
 
+from textwrap import fill
+
 import numpy as np
 from scipy import stats
 
@@ -7,6 +9,7 @@ from sklme._engine.dof import coefficient_covariance
 from sklme._engine.elimination import meeting
 
 WIDTH = 80
+BESIDE = 4  # coefficients whose correlations fit beside their variances
 
 
 def summarize(model):
@@ -16,6 +19,7 @@ def summarize(model):
         _head(model, fit, r),
         _criteria(fit, r),
         _random(model, r),
+        *_correlation_tables(model, r),
         *_nesting(model, fit),
         _fixed(model, fit, r),
         *_notes(model),
@@ -61,7 +65,7 @@ def _random(model, r):
                     levels,
                     _number(cov[i, i]),
                     _number(sd[i]),
-                    _correlations(cov, sd, i),
+                    _correlations(cov, sd, i) if len(sd) <= BESIDE else "",
                 )
             )
     residual = float(np.atleast_1d(model.residual_variance_)[r])
@@ -75,12 +79,25 @@ def _correlations(cov, sd, i):
     return " ".join(f"{v:.2f}" if np.isfinite(v) else "-" for v in values)
 
 
+def _correlation_tables(model, r):
+    """The correlations of factors with more coefficients than fit beside their variances."""
+    parts = []
+    for term in model._terms:
+        cov = _of_output(model, model.covariance_[term.key], r)
+        sd = np.sqrt(np.diag(cov))
+        if len(sd) > BESIDE:
+            head = f"Correlations by {_factor(term.key)}, coefficients in the order above"
+            rows = [f"{i + 1:>4}  {_correlations(cov, sd, i)}" for i in range(1, len(sd))]
+            parts.append("\n".join([_wrapped(head), *map(_wrapped, rows)]))
+    return parts
+
+
 def _nesting(model, fit):
     """One line for each pair of factors; children numbered 1.. in every class show as crossed."""
     lines = []
     for t in range(len(model._terms)):
         for s in range(t):
-            lines.append(f"  {_relation(model, fit, s, t)}")
+            lines.append(_wrapped(f"  {_relation(model, fit, s, t)}"))
     return ["\n".join(["How the factors meet", *lines])] if lines else []
 
 
@@ -129,7 +146,7 @@ def _notes(model):
             notes.append(f"{what}: " + ", ".join(f"{n} by {_factor(k)}" for k, n in names))
     if not model.converged_:
         notes.append("The search did not converge")
-    return ["\n".join(notes)] if notes else []
+    return ["\n".join(map(_wrapped, notes))] if notes else []
 
 
 def _of_output(model, values, r):
@@ -160,6 +177,10 @@ def _table(rows):
         ).rstrip()
         for row in rows
     )
+
+
+def _wrapped(line):
+    return fill(line, WIDTH, subsequent_indent="      ", drop_whitespace=True)
 
 
 def _cut(text, width):

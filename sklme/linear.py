@@ -3,6 +3,7 @@
 import warnings
 from copy import copy
 from dataclasses import fields, replace
+from numbers import Integral, Real
 
 import numpy as np
 from scipy import stats
@@ -16,7 +17,7 @@ from sklme._engine import lmm, units
 from sklme._engine import predict as engine
 from sklme._engine.covariance import Structure
 from sklme._engine.design import Design, Factor
-from sklme._rows import check_choice, check_rows, read_response, read_weights
+from sklme._rows import check_choice, check_number, check_rows, read_response, read_weights
 from sklme._summary import summarize
 from sklme._terms import parse_terms
 
@@ -101,7 +102,8 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
     optimization_ : Optimization
         How the search ended: `gradient_norm`, `decrement`, `n_evaluations`, `converged`,
         `at_zero` (variances estimated at zero, a proper optimum), `unidentified` (variances set to
-        zero since the data cannot tell them), `columns_dropped`, `exact_fit`.
+        zero since the data cannot tell them), `columns_dropped`, `exact_fit`. Names are pairs of
+        factor and coefficient.
     n_features_in_ : int
         Number of columns seen in fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -201,6 +203,7 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
             self, X, terms, ignored=ignored, fixed_effects=self.fixed_effects, offset=self.offset
         )
         self._terms, self._columns, self._one_output = terms, columns, y.ndim == 1
+        self._intercept = bool(self.fit_intercept)
         result = lmm.fit(
             self._design(rows, weights),
             _centred_on(rows, y),
@@ -275,13 +278,17 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
             Lower and upper end: `predict` plus and minus the quantile of Student's t with N - p
             degrees of freedom times the standard deviation, residual variance included.
         """
-        if not 0 < confidence_level < 1:
-            raise ValueError(f"confidence_level is {confidence_level!r}, not between 0 and 1")
         check_is_fitted(self)
+        check_number("confidence_level", confidence_level, Real, 0, 1)
         rows = read_columns(self, X, self._columns, handle_unknown=self.handle_unknown)
         middle = self._fixed_part(rows) + self._random_part(rows)
         spread = np.sqrt(self._deviation(rows) ** 2 + np.atleast_1d(self.residual_variance_))
         dof = self._fit.gram.total - self._fit.columns.sum()
+        if dof <= 0:
+            raise ValueError(
+                "predict_interval needs more rows in fit than fixed effects: nothing is left to "
+                "tell the residual variance"
+            )
         half = stats.t.ppf(0.5 + 0.5 * confidence_level, dof) * spread
         interval = np.stack([middle - half, middle + half], axis=1)
         return interval[..., 0] if self._one_output else interval
@@ -306,6 +313,7 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
             rows of a level.
         """
         check_is_fitted(self)
+        check_number("n_samples", n_samples, Integral, 1)
         rng = check_random_state(random_state)
         if self.handle_unknown == "error":
             read_columns(self, X, self._columns, handle_unknown="error")
@@ -375,13 +383,15 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
         check_choice("weight_type", self.weight_type, ("frequency", "precision"))
         check_choice("handle_unknown", self.handle_unknown, ("population", "error"))
         check_choice("solver", self.solver, ("auto", "exact"))
+        check_number("tol", self.tol, Real, 0)
+        check_number("max_iter", self.max_iter, Integral, 0)
 
     def _design(self, rows, weights):
         factors = tuple(
             Factor(codes, n, z)
             for codes, n, z in zip(rows.codes, self._columns.n_levels, rows.slopes, strict=True)
         )
-        return Design(rows.X, factors, bool(self.fit_intercept), weights)
+        return Design(rows.X, factors, self._intercept, weights)
 
     def _remember(self, result):
         """The fitted attributes, in the units of the data."""
@@ -435,7 +445,7 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
             name[i]
             for name, L, out in zip(names, factors, unidentified, strict=True)
             for i in range(len(name))
-            if L[r, i, i] == 0.0 and i not in out
+            if not L[r, i].any() and i not in out
         )
 
     def _report(self):
@@ -450,8 +460,8 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
             )
         if self._terms and np.any(record.exact_fit):
             _warn(
-                "the model reproduces y exactly: the residual variance is 0 and the "
-                "log-likelihood has no bound"
+                "the model reproduces y exactly: the log-likelihood has no bound and the "
+                "residual variance is zero to rounding"
             )
         elif not self.converged_:
             _warn(

@@ -51,7 +51,7 @@ def _fixed(at: Factorisation, reml: bool) -> tuple[FixedPart, Stacks, Stacks]:
         (gram.xx - lost[:p, :p])[None],
         (gram.xy[:, 0] - lost[:p, p])[None],
         gram.yy - lost[p, p],
-        gram.yy,
+        (np.diag(gram.xx), gram.yy),
         np.array([at.log_det]),
         gram.total,
         reml,

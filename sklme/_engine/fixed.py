@@ -30,23 +30,32 @@ class FixedPart:
     reml: bool
 
 
-def solve_fixed(xvx, xvy, yvy, yy, log_det, total: float, reml: bool) -> FixedPart:
+def solve_fixed(xvx, xvy, yvy, products, log_det, total: float, reml: bool) -> FixedPart:
     """GLS and the criterion (Bates et al. 2015, eqs. 34 and 41, with all constants).
 
-    yy is y'y, which says what a residual sum of squares of zero looks like; total is N.
+    products : (diagonal of X'X (p,), y'y (r,)), which say what rounding does to differences from
+        them; total is N.
     """
     root = np.linalg.inv(_cholesky(xvx))
     half = root @ xvy[..., None]
     beta = (root.swapaxes(1, 2) @ half)[..., 0]
-    rss = np.maximum(yvy - (half[..., 0] ** 2).sum(axis=1), 0.01 * EXACT * yy)
+    rss = np.maximum(yvy - (half[..., 0] ** 2).sum(axis=1), 0.01 * EXACT * products[1])
     nu = total - (xvx.shape[1] if reml else 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         s2 = rss / nu if nu > 0 else np.zeros_like(rss)
         value = log_det + nu * (1.0 + np.log(2.0 * np.pi * s2))
         if reml:
             value = value - 2.0 * np.log(np.einsum("rii->ri", root)).sum(axis=1)
-        noise = ROUNDING * (total * yy / rss + np.abs(value) + total)
+        noise = _rounding(root, beta, rss, products, total) + ROUNDING * np.abs(value)
     return FixedPart(beta, xvx, root, rss, s2, nu, value, noise, reml)
+
+
+def _rounding(root, beta, rss, products, total: float) -> np.ndarray:
+    """Error of the criterion due to cancellation in X'V^-1X, X'V^-1y and y'V^-1y."""
+    xx, yy = products
+    in_rss = yy + (beta**2) @ xx
+    in_log_det = (root**2).sum(axis=1) @ xx
+    return ROUNDING * (total * (1.0 + in_rss / rss) + in_log_det)
 
 
 def assemble(fixed: FixedPart, Ms, bases, Lambdas, information, expected, a) -> Evaluation:

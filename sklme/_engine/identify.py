@@ -3,7 +3,8 @@
 import numpy as np
 
 from sklme._engine.covariance import Structure
-from sklme._engine.elimination import is_nested
+from sklme._engine.elimination import is_nested, oriented
+from sklme._engine.fixed import independent_columns
 from sklme._engine.gram import FactorGram, Gram
 
 ALIASED = 1e-10  # share of Z'Z that is left after projecting on X; below this nothing is left
@@ -12,17 +13,17 @@ ALIASED = 1e-10  # share of Z'Z that is left after projecting on X; below this n
 def unidentified(gram: Gram, structures: tuple[Structure, ...]) -> tuple[tuple[int, ...], ...]:
     """For each factor the coefficients whose variance is to be fixed at zero.
 
-    A factor of one level, as many coefficients as rows (the residual variance takes it all), a
-    column that the fixed effects reproduce in every level, and a second factor with the same
-    levels as an earlier one.
+    A factor of one level; as many effects as rows (the residual variance takes it all); a column
+    that the fixed effects reproduce in every level, that depends on earlier ones of the factor, or
+    on those of an earlier factor with the same groups.
     """
     out = []
     for t, (f, s) in enumerate(zip(gram.factors, structures, strict=True)):
-        aliased = _aliased(f, gram.xx)
-        zero = set(np.flatnonzero(aliased).tolist()) | _saturated(f, s, gram.total)
-        if f.n_levels == 1 or _repeats_earlier(gram, t):
-            zero |= set(range(f.k))
-        out.append(tuple(sorted(zero)))
+        zero = _aliased(f, gram.xx) | _dependent(gram, t)
+        zero[list(_saturated(f, s, gram.total))] = True
+        if f.n_levels == 1 or gram.total - len(gram.xx) < 2:
+            zero[:] = True
+        out.append(tuple(np.flatnonzero(zero).tolist()))
     return tuple(out)
 
 
@@ -31,25 +32,25 @@ def _aliased(f: FactorGram, xx: np.ndarray) -> np.ndarray:
     total = np.einsum("aag->a", f.zz)
     if not len(xx):
         return total <= 0
-    solved = np.linalg.solve(xx, f.zx.transpose(1, 0, 2).reshape(len(xx), -1)).reshape(
-        len(xx), f.k, f.n_levels
-    )
+    p, k, q = len(xx), f.k, f.n_levels
+    solved = np.linalg.solve(xx, f.zx.swapaxes(0, 1).reshape(p, k * q)).reshape(p, k, q)
     explained = np.einsum("apg,pag->a", f.zx, solved)
     return total - explained <= ALIASED * total
+
+
+def _dependent(gram: Gram, t: int) -> np.ndarray:
+    """Columns that depend on earlier ones of this factor, or of one with the same groups."""
+    own = gram.factors[t].zz.sum(axis=2)
+    dependent = ~independent_columns(own)
+    for s in range(t):
+        if is_nested(gram, s, t) and is_nested(gram, t, s):
+            between = oriented(gram, s, t).data.sum(axis=2)
+            joint = np.block([[gram.factors[s].zz.sum(axis=2), between], [between.T, own]])
+            dependent |= ~independent_columns(joint)[-len(own) :]
+    return dependent
 
 
 def _saturated(f: FactorGram, s: Structure, total: float) -> set[int]:
     """The last coefficients of each block that would make as many effects as rows."""
     most = int(np.ceil(total / f.n_levels)) - 1  # coefficients a level with levels * k < N
     return {i for block in s.blocks for i in block[max(most, 0) :]}
-
-
-def _repeats_earlier(gram: Gram, t: int) -> bool:
-    """Whether an intercept-like factor groups the rows just as an earlier one does."""
-    same = (
-        s
-        for s in range(t)
-        if gram.factors[s].k == gram.factors[t].k == 1
-        and gram.factors[s].n_levels == gram.factors[t].n_levels
-    )
-    return any(is_nested(gram, s, t) and is_nested(gram, t, s) for s in same)

@@ -15,6 +15,9 @@ from sklme._engine.records import Optimization, Solution
 from sklme._engine.refine import refine
 from sklme._engine.threads import limited
 
+# Where the random effects reproduce y, the residual variance is held at this share of that of y.
+LEAST_RESIDUAL = 1e-10
+
 
 @dataclass(frozen=True)
 class LinearFit:
@@ -71,18 +74,29 @@ def _fit(design, y, structures, reml, precision, tol, max_iter, progress) -> Lin
     total = float(whole.n_rows) if precision else whole.total
     columns = independent_columns(whole.xx)
     if total < columns.sum() + bool(structures):  # least squares may fit exactly
-        raise ValueError(_too_few(total, int(columns.sum()), precision))
+        weighted = design.weights is not None and not precision
+        raise ValueError(_too_few(total, int(columns.sum()), weighted))
     kept = replace(select(whole, np.flatnonzero(columns)), total=total)
     zeros = unidentified(kept, structures)
     reduced = tuple(s.without(z) for s, z in zip(structures, zeros, strict=True))
+    if any(zeros):  # a column may be centred only while its intercept is in the model
+        frame = frame_of(design, y, reduced)
+        whole = gram(design, y, frame)
+        kept = replace(select(whole, np.flatnonzero(columns)), total=total)
     exact = _fitted_exactly(kept)
     problem = make_problem(kept, reduced, reml)
     Lambdas, record = problem.optimise(~exact, tol, max_iter, progress)
     found = problem.solve(Lambdas)
+    saturated = (found.rss <= EXACT * kept.yy) & ~exact
+    if saturated.any():
+        kept = replace(kept, yy=np.where(saturated, kept.yy * (1.0 + LEAST_RESIDUAL), kept.yy))
+        problem = make_problem(kept, reduced, reml)
+        Lambdas, record = problem.optimise(~exact, tol, max_iter, progress)
+        found = problem.solve(Lambdas)
     found = refine(design, y, frame, kept, columns, Lambdas, found)
     nu = total - (columns.sum() if reml else 0)
     s2 = np.where(exact, 0.0, found.rss / max(nu, 1e-300))
-    exact = exact | (found.rss <= EXACT * kept.yy)
+    exact = exact | saturated
     return LinearFit(
         frame,
         replace(whole, total=total),
@@ -165,9 +179,9 @@ def _criterion(found: Solution, gram, frame, columns, intercept, reml, precision
     return np.where(exact, -np.inf, value)
 
 
-def _too_few(total: float, rank: int, precision: bool) -> str:
-    what = "sample(s)" if precision else "sample(s) (the sum of sample_weight)"
+def _too_few(total: float, rank: int, weighted: bool) -> str:
+    what = "sample(s) (the sum of sample_weight)" if weighted else "sample(s)"
     message = f"{total:g} {what} cannot determine {rank} fixed effects and a residual variance"
-    if not precision:
+    if weighted:
         message += '; if sample_weight holds precisions, use weight_type="precision"'
     return message

@@ -16,6 +16,7 @@ from sklme._engine.records import Evaluation, Optimization
 Evaluate = Callable[[np.ndarray, np.ndarray], Evaluation]
 
 FLAT = 1e-9  # scaled curvature below this counts as none
+BLIND = 1e-4  # a decrement below this that no step improves is rounding
 SADDLE = -1e-3  # scaled curvature below this is a way down
 NEAR = 2.0  # after a decrement below this the exact Hessian is trusted
 
@@ -89,6 +90,7 @@ def _iterate(evaluate, state: _State, active: np.ndarray, tol: float, learn: boo
     active, step, decrement = active[go], step[go], decrement[go]
     before = state.theta[active], state.at.gradient[active]
     moved = _descend(evaluate, state, active, _capped(step, state.theta[active]), decrement)
+    state.converged[active[~moved]] = decrement[~moved] <= BLIND
     if learn:
         near = moved & (decrement <= NEAR)
         _learn(state, active[near], *(x[near] for x in before))

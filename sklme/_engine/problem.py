@@ -93,7 +93,9 @@ class LeastSquares:
     def solve(self, Lambdas: list[np.ndarray]) -> Solution:
         g, r = self.gram, self.gram.n_outputs
         xvx = np.broadcast_to(g.xx, (r, *g.xx.shape))
-        fixed = solve_fixed(xvx, g.xy.T, g.yy, g.yy, np.zeros(r), g.total, self.reml)
+        fixed = solve_fixed(
+            xvx, g.xy.T, g.yy, (np.diag(g.xx), g.yy), np.zeros(r), g.total, self.reml
+        )
         return Solution(fixed.beta, xvx, fixed.rss, np.zeros(r), ())
 
     def effects(self, Lambdas, beta) -> tuple:

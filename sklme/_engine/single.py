@@ -64,17 +64,21 @@ def _point(gram: Gram, Lambda: np.ndarray, which: np.ndarray, reml: bool) -> _Po
     A, B, C = f.zz[:, :, None, :], f.zx, f.zy[:, which]
     D, log_det = blocks.woodbury(A, Lambda)
     DC = np.einsum("abrg,brg->arg", D, C)
-    r, flat = len(which), B.transpose(0, 2, 1).reshape(-1, B.shape[1])  # (k G, p)
+    r, (k, p, G) = len(which), B.shape
+    flat = B.transpose(0, 2, 1).reshape(k * G, p)
     xvx = gram.xx - _stacked(np.einsum("abrg,bpg->rpag", D, B)) @ flat
-    xvy = gram.xy[:, which].T - DC.swapaxes(0, 1).reshape(r, -1) @ flat
+    xvy = gram.xy[:, which].T - DC.swapaxes(0, 1).reshape(r, k * G) @ flat
     yvy = gram.yy[which] - np.einsum("arg,arg->r", C, DC)
-    fixed = solve_fixed(xvx, xvy, yvy, gram.yy[which], log_det, gram.total, reml)
+    fixed = solve_fixed(
+        xvx, xvy, yvy, (np.diag(gram.xx), gram.yy[which]), log_det, gram.total, reml
+    )
     return _Point(A, B, C, D, log_det, fixed)
 
 
 def _stacked(B: np.ndarray) -> np.ndarray:
     """(r, p, k, G) -> (r, p, k G)."""
-    return B.reshape(*B.shape[:2], -1)
+    r, p, k, G = B.shape
+    return B.reshape(r, p, k * G)
 
 
 def _solve(point: _Point) -> Solution:
