@@ -22,19 +22,17 @@ def read_response(estimator, y, *, like=None):
 def _numbers(y):
     array = np.asarray(y) if hasattr(y, "__array__") else y
     plain = isinstance(array, np.ndarray) and array.dtype.kind in "fiub" and array.ndim in (1, 2)
-    if plain and array.size:
-        with np.errstate(invalid="ignore", over="ignore"):
-            finite = np.isfinite(array.sum(dtype=np.float64))
-        if finite:
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf in a sum over y
+        if plain and array.size and np.isfinite(array.sum(dtype=np.float64)):
             return array.astype(np.float64, copy=False)
-    return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
 
 
 def _check_outputs(y, like):
     fitted = "(n_samples,)" if like.coef_.ndim == 1 else f"(n_samples, {len(like.coef_)})"
     given = "(n_samples,)" if y.ndim == 1 else f"(n_samples, {y.shape[1]})"
     if fitted != given:
-        raise ValueError(f"y has the shape {given}, but the model was fitted with {fitted}")
+        raise ValueError(f"y has the shape {given}, but the model was fitted with y of {fitted}")
 
 
 def read_weights(sample_weight, X):

@@ -90,11 +90,6 @@ class Charts:
         self.slices = [slice(i, j) for i, j in pairwise(ends)]
         self.places: list[np.ndarray | None] = [None] * len(structures)  # None: as they come
 
-    def start(self) -> np.ndarray:
-        """Lambda = I in the coordinates of the frame, where columns have unit spread."""
-        one = np.concatenate([s.theta(np.eye(s.k)) for s in self.structures])
-        return np.tile(one, (self.n_outputs, 1))
-
     def factors(self, theta: np.ndarray, which) -> list[np.ndarray]:
         """Lambda (r, k, k) of each factor."""
         out = []
@@ -123,35 +118,55 @@ class Charts:
         return np.moveaxis(s.basis[:, places[which]], 1, 0)
 
     def reorder(self, theta: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Order the coefficients by variance where that differs much; (theta, who changed)."""
+        """Change to charts of falling pivots where the pivots are far off; (theta, who changed)."""
         Lambdas = self.factors(theta, which)
         changed = np.zeros(len(which), bool)
         for t, (s, Lambda) in enumerate(zip(self.structures, Lambdas, strict=True)):
             if not s.ordered:
                 continue
-            places, size = self.places[t], np.linalg.norm(Lambda, axis=2)
+            places = self.places[t]
             if places is None:
                 places = np.tile(np.arange(s.k), (self.n_outputs, 1))
-            off = [_sort_block(places, which, size, np.array(block)) for block in s.blocks]
+            off = [_pivot_block(places, which, Lambda, np.array(block)) for block in s.blocks]
             if np.any(off):
                 self.places[t] = places
                 changed |= np.any(off, axis=0)
         return self.theta(Lambdas, which), changed
 
 
-def _sort_block(places, which, size, block) -> np.ndarray:
-    """Put the rows of one block in order of falling size if they are three times out of order."""
-    rows = np.arange(len(which))[:, None]
-    now = block[np.argsort(places[which][:, block], axis=1)]  # rows of Lambda in chart order
-    sizes = size[rows, now]
-    smallest_before = np.minimum.accumulate(sizes, axis=1)
-    off = (sizes > 3.0 * smallest_before).any(axis=1)
-    order = np.argsort(-size[:, block], axis=1, kind="stable")
-    new = np.empty_like(order)
-    np.put_along_axis(new, order, np.broadcast_to(np.arange(len(block)), order.shape), axis=1)
-    changed = which[off]
-    places[changed[:, None], block] = np.sort(block)[new[off]]
+def _pivot_block(places, which, Lambda, block) -> np.ndarray:
+    """Order the rows of one block by what each adds to those before it; returns who changed.
+
+    This is Cholesky's method with complete pivoting. A chart is left alone while each of its
+    pivots is at least a third of the largest left.
+    """
+    rows = np.arange(len(which))
+    now = np.argsort(places[which][:, block], axis=1)  # rows of the block in chart order
+    L = Lambda[:, block]
+    left = L @ L.swapaxes(1, 2)
+    chart = left.copy()
+    best, off = np.empty_like(now), np.zeros(len(which), bool)
+    rounding = 1e-10 * np.einsum("rii->ri", chart).max(axis=1)
+    for step in range(len(block)):
+        largest = np.einsum("rii->ri", chart).max(axis=1)
+        pivot = chart[rows, now[:, step], now[:, step]]
+        off |= (9.0 * pivot < largest) & (largest > rounding)
+        _eliminate(chart, rows, now[:, step])
+        best[:, step] = np.einsum("rii->ri", left).argmax(axis=1)
+        _eliminate(left, rows, best[:, step])
+    place = np.argsort(best, axis=1)
+    places[which[off][:, None], block] = np.sort(block)[place[off]]
     return off
+
+
+def _eliminate(G: np.ndarray, rows: np.ndarray, pivot: np.ndarray) -> None:
+    """What is left of the covariances G once the coefficient `pivot` is known, in place."""
+    column = G[rows, :, pivot]
+    size = column[rows, pivot]
+    scale = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
+    G -= column[:, :, None] * column[:, None, :] * scale[:, None, None]
+    G[rows, pivot, :] = G[rows, :, pivot] = 0.0
+    G[rows, pivot, pivot] = -1.0  # chosen: never the largest again
 
 
 def _triangular(Lambda: np.ndarray, s: Structure) -> np.ndarray:

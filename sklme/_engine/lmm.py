@@ -16,7 +16,7 @@ from sklme._engine.refine import refine
 from sklme._engine.threads import limited
 
 # Where the random effects reproduce y, the residual variance is held at this share of that of y.
-LEAST_RESIDUAL = 1e-10
+LEAST_RESIDUAL = 1e-11
 
 
 @dataclass(frozen=True)
