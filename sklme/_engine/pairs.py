@@ -21,7 +21,7 @@ ROWS_AT_ONCE = 4_000_000  # numbers in a dense strip
 class PairSums:
     """For each a <= b a sparse matrix (n_dense^2 cells, lower triangle) x (levels)."""
 
-    products: dict[tuple[int, int], sparse.csr_array]
+    products: dict[tuple[int, int], sparse.csc_array]
     n_dense: int
     k: int
 
@@ -48,15 +48,15 @@ def pair_sums(pattern: Pattern, entries: np.ndarray, n_dense: int) -> PairSums |
     if n_pairs * (k * (k + 1) // 2) > MOST_PAIRS:
         return None
     first, second = _pairs_within(pattern.indptr, counts)  # the column of first is the larger
-    cell = pattern.columns[first] * np.int64(n_dense) + pattern.columns[second]
-    at, shape = (cell, pattern.rows[first]), (n_dense**2, len(counts))
-    products = {}
+    cell = pattern.columns[first].astype(np.int64) * n_dense + pattern.columns[second]
+    indptr = np.concatenate([[0], np.cumsum(counts * (counts + 1) // 2)])  # pairs come by level
+    shape, products = (n_dense**2, len(counts)), {}
     for b in range(k):
         for a in range(b + 1):
             value = entries[a, first] * entries[b, second]
             if a != b:
                 value = 0.5 * (value + entries[b, first] * entries[a, second])
-            products[a, b] = sparse.csr_array((value, at), shape=shape)
+            products[a, b] = sparse.csc_array((value, cell, indptr), shape=shape)
     return PairSums(products, n_dense, k)
 
 

@@ -138,9 +138,9 @@ def _sweep(at: Factorisation, j: int) -> None:
 
 
 def _schur(at: Factorisation, j: int) -> np.ndarray:
+    """sum_l N_l' D_l N_l; above the diagonal it may be missing."""
     if j == at.system.plan.chain[0] and at.system.pairs is not None:
-        lower = at.system.pairs.schur(at.D[j])
-        return lower + np.tril(lower, -1).T
+        return at.system.pairs.schur(at.D[j])
     root = blocks.cholesky_semidefinite(at.D[j])
     return pairs.schur(at.rows(j), blocks.transpose(root))
 
@@ -151,26 +151,42 @@ def _factor_dense(at: Factorisation) -> None:
     if not plan.n_dense:
         at.Sigma = at.Phi = np.zeros((0, 0))
         return
+    _mirror(at.K)
     L = _dense_factor(plan, at.Lambdas)
     S = _both_sides(L, at.K)
     S.flat[:: plan.n_dense + 1] += 1.0
-    root, failed = lapack.dpotrf(S, lower=1, overwrite_a=1)
-    if failed:
-        at.log_det = np.nan
-    at.log_det += 2.0 * float(np.log(np.diag(root)).sum()) if not failed else 0.0
+    root, failed = lapack.dpotrf(S.T, lower=1, overwrite_a=1)  # S' is S in LAPACK's order: no copy
+    at.log_det += np.nan if failed else 2.0 * float(np.log(np.diag(root)).sum())
     inverse, _ = lapack.dpotri(root, lower=1, overwrite_c=1)
-    inverse = np.tril(inverse)
-    at.Sigma = inverse + np.tril(inverse, -1).T
+    at.Sigma = _mirror(inverse)
     at.Phi = _both_sides(L.T, at.Sigma)
 
 
-def _dense_factor(plan: Plan, Lambdas: list[np.ndarray]) -> sparse.csr_array:
+def _mirror(matrix: np.ndarray) -> np.ndarray:
+    """Copy the lower triangle to the upper one, in place, tile by tile."""
+    n, tile = len(matrix), 256
+    for i in range(0, n, tile):
+        here = slice(i, min(i + tile, n))
+        corner = np.tril(matrix[here, here])
+        matrix[here, here] = corner + np.tril(corner, -1).T
+        matrix[here, here.stop :] = matrix[here.stop :, here].T
+    return matrix
+
+
+def _dense_factor(plan: Plan, Lambdas: list[np.ndarray]) -> sparse.csr_array | np.ndarray:
+    """Lambda of the dense factors; its diagonal where all have one coefficient."""
+    if all(plan.sizes[t][0] == 1 for t in plan.dense):
+        return np.concatenate([np.full(plan.sizes[t][1], Lambdas[t][0, 0]) for t in plan.dense])
     parts = [sparse.kron(sparse.eye_array(plan.sizes[t][1]), Lambdas[t]) for t in plan.dense]
     return sparse.csr_array(sparse.block_diag(parts, format="csr"))
 
 
-def _both_sides(L: sparse.csr_array, K: np.ndarray) -> np.ndarray:
-    """L' K L."""
+def _both_sides(L, K: np.ndarray) -> np.ndarray:
+    """L' K L for a symmetric K."""
+    if isinstance(L, np.ndarray):
+        out = K * L
+        out *= L[:, None]
+        return np.ascontiguousarray(out)
     return np.ascontiguousarray(L.T @ np.ascontiguousarray((L.T @ K).T))
 
 
