@@ -70,11 +70,38 @@ def woodbury(A, Lambda):
 
     A is (k, k, r or 1, levels), Lambda (r, k, k); D is (k, k, r, levels), the log (r,).
     """
+    if len(A) <= 2:
+        G = np.einsum("rij,rkj->ikr", Lambda, Lambda)[..., None]
+        return _woodbury_by_cofactors(A, G, _cofactors(Lambda)[:, None] ** 2)
     Lt = np.moveaxis(Lambda, 0, 2)[..., None].swapaxes(0, 1)  # Lambda', (k, k, r, 1)
     W = multiply(multiply(Lt, A), transpose(Lt))
     L = cholesky(identity_plus(W))
     U = solve_lower(L, np.broadcast_to(Lt, W.shape))
     return multiply(transpose(U), U), log_determinant(L).sum(axis=-1)
+
+
+def _cofactors(Lambda):
+    """|Lambda| of one or two coefficients, without the cancellation in |Lambda Lambda'|."""
+    if Lambda.shape[1] == 1:
+        return Lambda[:, 0, 0]
+    return Lambda[:, 0, 0] * Lambda[:, 1, 1] - Lambda[:, 0, 1] * Lambda[:, 1, 0]
+
+
+def _woodbury_by_cofactors(A, G, det_G):
+    """The same for k of 1 or 2 from G = Lambda Lambda': D = (G + |G| adj A) / |I + A G|.
+
+    For two coefficients |I + A G| = 1 + tr(A G) + |A| |G|.
+    """
+    if len(A) == 1:
+        det = 1.0 + A[0, 0] * G[0, 0]
+        return (G[0, 0] / det)[None, None], np.log(det).sum(axis=-1)
+    det_A = np.maximum(A[0, 0] * A[1, 1] - A[0, 1] ** 2, 0.0)
+    det = 1.0 + A[0, 0] * G[0, 0] + 2.0 * A[0, 1] * G[0, 1] + A[1, 1] * G[1, 1] + det_A * det_G
+    D = np.empty((2, 2, *det.shape))
+    D[0, 0] = (G[0, 0] + det_G * A[1, 1]) / det
+    D[1, 1] = (G[1, 1] + det_G * A[0, 0]) / det
+    D[0, 1] = D[1, 0] = (G[0, 1] - det_G * A[0, 1]) / det
+    return D, np.log(det).sum(axis=-1)
 
 
 def _dot(a, b):
