@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from scipy import sparse
 
 from sklme._engine.gram import Cross, Gram
 
@@ -37,6 +38,11 @@ class Plan:
     entries: dict[int, np.ndarray]  # j: Z_j'Z_d on its pattern, (k_j, n_entries)
     moves: dict[tuple[int, int], np.ndarray]  # (j, m): where entries of j fall among those of m
     block: np.ndarray  # Z_d'Z_d of the dense factors, (n_dense, n_dense)
+
+    def rows(self, j: int, entries: np.ndarray) -> list[sparse.csr_array]:
+        """Z_j'Z_d as one sparse matrix (levels x n_dense) a coefficient."""
+        pattern, shape = self.patterns[j], (self.sizes[j][1], self.n_dense)
+        return [sparse.csr_array((e, pattern.columns, pattern.indptr), shape) for e in entries]
 
     def later(self, j: int) -> tuple[int, ...]:
         """The chain factors that are eliminated after j."""

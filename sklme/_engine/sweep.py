@@ -9,6 +9,7 @@ et al. 2015, sec. 3.2, in the form of a sweep.)
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -17,7 +18,7 @@ from scipy.linalg import lapack
 from sklme._engine import blocks, pairs
 from sklme._engine.design import sum_by_level
 from sklme._engine.elimination import Plan
-from sklme._engine.system import Stacks, System, flat, unflat
+from sklme._engine.system import Stacks, System, flat, light, unflat
 
 Noise = Callable[[int, np.ndarray], np.ndarray]
 
@@ -38,13 +39,18 @@ class Factorisation:
     Phi: np.ndarray  # Lambda Sigma Lambda'
 
     def rows(self, j: int) -> list[sparse.csr_array]:
-        """Z_j'Z_d as one sparse matrix (levels x n_dense) a coefficient."""
+        """Swept Z_j'Z_d as one sparse matrix (levels x n_dense) a coefficient."""
         plan = self.system.plan
-        pattern, q = plan.patterns[j], plan.sizes[j][1]
-        shape = (q, plan.n_dense)
-        return [
-            sparse.csr_array((e, pattern.columns, pattern.indptr), shape) for e in self.entries[j]
-        ]
+        if j == plan.chain[0]:  # nothing was swept before it
+            return self.system.first_rows
+        return plan.rows(j, self.entries[j])
+
+    @cached_property
+    def products(self) -> dict[int, list[tuple]]:
+        """Those matrices and their transposes, as they are best multiplied."""
+        return {
+            j: [(row, row.T) for row in map(light, self.rows(j))] for j in self.system.plan.chain
+        }
 
     def posterior(self, E: Stacks, noise: Noise | None = None) -> tuple[Stacks, Stacks]:
         """For Z'r given by factor: the effects b = Lambda Lambda' Z'V^-1r and the scores Z'V^-1r.
@@ -60,7 +66,7 @@ class Factorisation:
                 link = self.links[j, m]
                 E[m] -= _by_parent(np.einsum("acq,amq->cmq", link, Y), plan, j, m)
             if plan.n_dense:
-                dense -= sum(row.T @ y.T for row, y in zip(self.rows(j), Y, strict=True))
+                dense -= sum(Rt @ y.T for (_, Rt), y in zip(self.products[j], Y, strict=True))
         b_dense = self.Phi @ dense
         if noise is not None and plan.n_dense:
             b_dense = b_dense + noise(-1, self.Phi[:, :, None])[..., 0]
@@ -81,7 +87,7 @@ class Factorisation:
         for m in plan.later(j):
             out = out + np.einsum("acq,cmq->amq", self.links[j, m], b[m][:, :, plan.parents[j, m]])
         if plan.n_dense:
-            out = out + np.stack([(row @ b_dense).T for row in self.rows(j)])
+            out = out + np.stack([(R @ b_dense).T for R, _ in self.products[j]])
         return out
 
 

@@ -11,6 +11,8 @@ from sklme._engine import pairs
 from sklme._engine.elimination import Plan, make_plan
 from sklme._engine.gram import Gram
 
+SMALL = 20_000  # numbers in a matrix that is better dense
+
 Stacks = list[np.ndarray]  # one (k, m, n_levels) array a factor
 
 
@@ -27,9 +29,11 @@ class System:
             if self.plan.n_dense
             else None
         )
-        self.matrices = {
-            (s, t): _as_matrix(gram, s, t) for s, t in combinations(range(len(gram.factors)), 2)
-        }
+        self.first_rows = self.plan.rows(first, self.plan.entries[first])
+        self.matrices = {}
+        for s, t in combinations(range(len(gram.factors)), 2):
+            self.matrices[s, t] = light(_as_matrix(gram, s, t))
+            self.matrices[t, s] = self.matrices[s, t].T
 
     def with_response(self, gram: Gram) -> "System":
         """The same system for another response on the same rows."""
@@ -48,9 +52,13 @@ class System:
             if s == t:
                 out.append(np.einsum("abq,bmq->amq", f.zz, c))
                 continue
-            A = self.matrices[s, t] if s < t else self.matrices[t, s].T
-            out.append(unflat(A @ flat(c), f.k))
+            out.append(unflat(self.matrices[s, t] @ flat(c), f.k))
         return out
+
+
+def light(matrix: sparse.csr_array) -> sparse.csr_array | np.ndarray:
+    """A small matrix as an array: its products then cost less than scipy's care for indices."""
+    return matrix.toarray() if matrix.shape[0] * matrix.shape[1] <= SMALL else matrix
 
 
 def _as_matrix(gram: Gram, s: int, t: int) -> sparse.csr_array:
