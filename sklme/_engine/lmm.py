@@ -68,52 +68,86 @@ def fit(
         return _fit(design, y, structures, reml, precision, tol, max_iter, progress)
 
 
+@dataclass(frozen=True)
+class _Data:
+    """The cross-products: of all columns, and of those that are kept; what can be estimated."""
+
+    frame: Frame
+    whole: Gram
+    kept: Gram
+    columns: np.ndarray
+    structures: tuple[Structure, ...]
+    zeros: tuple[tuple[int, ...], ...]
+
+
 def _fit(design, y, structures, reml, precision, tol, max_iter, progress) -> LinearFit:
-    frame = frame_of(design, y, structures)
-    whole = gram(design, y, frame)
-    total = float(whole.n_rows) if precision else whole.total
-    columns = independent_columns(whole.xx)
-    if total < columns.sum() + bool(structures):  # least squares may fit exactly
-        weighted = design.weights is not None and not precision
-        raise ValueError(_too_few(total, int(columns.sum()), weighted))
-    kept = replace(select(whole, np.flatnonzero(columns)), total=total)
-    zeros = unidentified(kept, structures)
-    reduced = tuple(s.without(z) for s, z in zip(structures, zeros, strict=True))
-    if any(zeros):  # a column may be centred only while its intercept is in the model
-        frame = frame_of(design, y, reduced)
-        whole = gram(design, y, frame)
-        kept = replace(select(whole, np.flatnonzero(columns)), total=total)
-    exact = _fitted_exactly(kept)
-    problem = make_problem(kept, reduced, reml)
-    Lambdas, record = problem.optimise(~exact, tol, max_iter, progress)
-    found = problem.solve(Lambdas)
-    saturated = (found.rss <= EXACT * kept.yy) & ~exact
-    if saturated.any():
-        kept = replace(kept, yy=np.where(saturated, kept.yy * (1.0 + LEAST_RESIDUAL), kept.yy))
-        problem = make_problem(kept, reduced, reml)
-        Lambdas, record = problem.optimise(~exact, tol, max_iter, progress)
-        found = problem.solve(Lambdas)
-    found = refine(design, y, frame, kept, columns, Lambdas, found)
-    nu = total - (columns.sum() if reml else 0)
-    s2 = np.where(exact, 0.0, found.rss / max(nu, 1e-300))
-    exact = exact | saturated
+    data = _read(design, y, structures, precision)
+    kept, columns = data.kept, data.columns
+    Lambdas, record, found = _estimate(kept, data.structures, reml, tol, max_iter, progress)
+    found = refine(design, y, data.frame, kept, columns, Lambdas, found)
+    nu = kept.total - (columns.sum() if reml else 0)
+    exact = record.exact_fit
+    s2 = np.where(_fitted_exactly(kept), 0.0, found.rss / max(nu, 1e-300))
+    value = _criterion(found, kept, data.frame, columns, design.intercept, reml, precision, exact)
     return LinearFit(
-        frame,
-        replace(whole, total=total),
+        data.frame,
+        data.whole,
         design.intercept,
         reml,
         columns,
-        reduced,
+        data.structures,
         tuple(Lambdas),
         found.beta,
         found.xvx,
         s2,
         nu,
         found.effects,
-        _criterion(found, kept, frame, columns, design.intercept, reml, precision, exact),
-        replace(record, exact_fit=exact),
-        zeros,
+        value,
+        record,
+        data.zeros,
     )
+
+
+def _read(design: Design, y: np.ndarray, structures, precision: bool) -> _Data:
+    """One pass over the rows; a second one only where a variance cannot be identified."""
+    frame = frame_of(design, y, structures)
+    whole = _counted(gram(design, y, frame), precision)
+    columns = independent_columns(whole.xx)
+    if whole.total < columns.sum() + bool(structures):  # least squares may fit exactly
+        weighted = design.weights is not None and not precision
+        raise ValueError(_too_few(whole.total, int(columns.sum()), weighted))
+    kept = select(whole, np.flatnonzero(columns))
+    zeros = unidentified(kept, structures)
+    if any(zeros):  # a column may be centred only while its intercept is in the model
+        structures = tuple(s.without(z) for s, z in zip(structures, zeros, strict=True))
+        frame = frame_of(design, y, structures)
+        whole = _counted(gram(design, y, frame), precision)
+        kept = select(whole, np.flatnonzero(columns))
+    return _Data(frame, whole, kept, columns, structures, zeros)
+
+
+def _counted(statistics: Gram, precision: bool) -> Gram:
+    """N is the number of rows under precision weights, else the sum of the weights."""
+    return replace(statistics, total=float(statistics.n_rows)) if precision else statistics
+
+
+def _estimate(kept: Gram, structures, reml: bool, tol: float, max_iter: int, progress):
+    """Lambda, the record of the search and the solution.
+
+    Where the random effects reproduce y the likelihood has no bound; a little residual variance is
+    then added to y, which leaves the other estimates where they were.
+    """
+    exact = _fitted_exactly(kept)
+    problem = make_problem(kept, structures, reml)
+    Lambdas, record = problem.optimise(~exact, tol, max_iter, progress)
+    found = problem.solve(Lambdas)
+    saturated = (found.rss <= EXACT * kept.yy) & ~exact
+    if saturated.any():
+        inflated = np.where(saturated, kept.yy * (1.0 + LEAST_RESIDUAL), kept.yy)
+        problem = make_problem(replace(kept, yy=inflated), structures, reml)
+        Lambdas, record = problem.optimise(~exact, tol, max_iter, progress)
+        found = problem.solve(Lambdas)
+    return Lambdas, replace(record, exact_fit=exact | saturated), found
 
 
 def _largest_call(design: Design, y: np.ndarray) -> float:
@@ -147,11 +181,9 @@ def criterion_at(
     """-2 log-likelihood of one response at given relative factors Lambda (k, k) of the data."""
     structures = tuple(Structure(len(L), (tuple(range(len(L))),)) for L in Lambdas)
     frame = frame_of(design, y, structures)
-    whole = gram(design, y, frame)
+    whole = _counted(gram(design, y, frame), precision)
     columns = independent_columns(whole.xx)
     kept = select(whole, np.flatnonzero(columns))
-    if precision:
-        kept = replace(kept, total=float(kept.n_rows))
     inner = [np.linalg.solve(T, L)[None] for T, L in zip(frame.z_maps, Lambdas, strict=True)]
     found = make_problem(kept, structures, reml).solve(inner)
     exact = np.zeros(1, bool)
