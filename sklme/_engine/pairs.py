@@ -41,12 +41,38 @@ class PairSums:
         return out
 
 
-def pair_sums(pattern: Pattern, entries: np.ndarray, n_dense: int) -> PairSums | None:
-    """The pairs of a pattern with constant entries (k, n_entries); None where they are too many."""
+@dataclass(frozen=True)
+class DenseRows:
+    """The same two sums by BLAS, for rows N (k, q, n_dense) of which most entries are there."""
+
+    N: np.ndarray
+
+    def schur(self, D: np.ndarray) -> np.ndarray:
+        """sum_l N_l' D_l N_l as (n_dense, n_dense)."""
+        k, q, n = self.N.shape
+        weighted = np.einsum("abq,bqn->aqn", D, self.N)
+        return self.N.reshape(k * q, n).T @ weighted.reshape(k * q, n)
+
+    def quadratic(self, Phi: np.ndarray) -> np.ndarray:
+        """N_l Phi N_l' for every level, (k, k, q)."""
+        return np.einsum("aqn,bqn->abq", self.N, self.N @ Phi)
+
+
+def pair_sums(pattern: Pattern, entries: np.ndarray, n_dense: int) -> PairSums | DenseRows | None:
+    """The cheaper way for a pattern with constant entries (k, n_entries).
+
+    None where neither the pairs nor the dense rows would fit.
+    """
     k, counts = len(entries), np.diff(pattern.indptr).astype(np.int64)
     n_pairs = int((counts * (counts + 1) // 2).sum())
     if n_pairs * (k * (k + 1) // 2) > MOST_PAIRS:
         return None
+    if (
+        k * len(counts) * n_dense**2 < 10 * n_pairs * k * (k + 1) // 2
+    ):  # an operation of BLAS is fast
+        N = np.zeros((k, len(counts), n_dense))
+        N[:, pattern.rows, pattern.columns] = entries
+        return DenseRows(N)
     first, second = _pairs_within(pattern.indptr, counts)  # the column of first is the larger
     cell = pattern.columns[first].astype(np.int64) * n_dense + pattern.columns[second]
     indptr = np.concatenate([[0], np.cumsum(counts * (counts + 1) // 2)])  # pairs come by level
