@@ -69,8 +69,9 @@ def minimise(
             break
         if iteration % 8 == 5:
             _reorder(evaluate, charts, state, active)
-    _, state.decrement, saddle = _directions(state.at, state.missing, state.decrement)
-    state.converged |= (state.decrement <= np.maximum(tol, _rounding(state.at))) & ~saddle
+    if not state.converged.all():
+        _, state.decrement, saddle = _directions(state.at, state.missing, state.decrement)
+        state.converged |= (state.decrement <= np.maximum(tol, _rounding(state.at))) & ~saddle
     return state.theta, Optimization(
         gradient_norm=np.abs(state.at.gradient).max(axis=1, initial=0.0),
         decrement=state.decrement,
@@ -81,7 +82,7 @@ def minimise(
 
 def _iterate(evaluate, state: _State, active: np.ndarray, tol: float, learn: bool) -> np.ndarray:
     """One Newton step for the active responses; returns those that go on."""
-    here = state.at.take(active)
+    here = state.at if len(active) == len(state.theta) else state.at.take(active)
     step, decrement, saddle = _directions(here, state.missing[active], state.decrement[active])
     stalled = (decrement <= _rounding(here)) & (decrement >= 0.25 * state.decrement[active])
     state.decrement[active] = decrement
@@ -140,8 +141,11 @@ def _descend(evaluate, state, active, step, decrement) -> np.ndarray:
         state.n_evaluations[which] += 1
         needed = state.at.value[which] - 1e-4 * size * decrement[left] ** 2
         good = np.isfinite(new.value) & (new.value <= needed + 2.0 * new.noise)
-        state.at.put(which[good], new.take(good))
-        state.theta[which[good]] = trial[good]
+        if good.all() and len(good) == len(state.theta):
+            state.at, state.theta = new, trial
+        else:
+            state.at.put(which[good], new.take(good))
+            state.theta[which[good]] = trial[good]
         moved[left[good]] = True
         size *= 0.25
     return moved
