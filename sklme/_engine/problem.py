@@ -31,14 +31,15 @@ class SingleFactor:
 
     def __init__(self, gram: Gram, structures: tuple[Structure, ...], reml: bool):
         self.gram, self.structures, self.reml = gram, structures, reml
+        self.latest: dict = {}
 
     def optimise(self, which, tol, max_iter, progress):
         charts = Charts(self.structures, self.gram.n_outputs)
-        evaluate = single.criterion(self.gram, charts, reml=self.reml)
+        evaluate = single.criterion(self.gram, charts, reml=self.reml, latest=self.latest)
         return _search(evaluate, charts, which, tol, max_iter, progress, self.gram)
 
     def solve(self, Lambdas: list[np.ndarray]) -> Solution:
-        return single.solution(self.gram, Lambdas, reml=self.reml)
+        return single.solution(self.gram, Lambdas, reml=self.reml, latest=self.latest)
 
     def effects(self, Lambdas: list[np.ndarray], beta: np.ndarray) -> tuple[np.ndarray, ...]:
         D = single.posterior_factor(self.gram, Lambdas[0])
@@ -106,7 +107,8 @@ def _search(evaluate: Evaluate, charts: Charts, which, tol, max_iter, progress, 
     """Optimise the responses `which`, then try zero for variances that are almost there."""
     n, members = len(which), np.flatnonzero(which)
     first = starting_factors(gram, charts.structures)
-    theta, record = charts.theta(first, np.arange(n)), _no_search(n)
+    diagonal = [s.theta(Lambda) for s, Lambda in zip(charts.structures, first, strict=True)]
+    theta, record = np.concatenate(diagonal, axis=1), _no_search(n)
     theta[~which] = 0.0
     if theta.shape[1] and len(members):
         best, found = minimise(
@@ -132,6 +134,8 @@ def _settle_at_zero(evaluate, charts: Charts, theta, which, gram: Gram) -> np.nd
     for t, (f, s) in enumerate(zip(gram.factors, charts.structures, strict=True)):
         typical = np.trace(f.zz.sum(axis=2)) / (f.k * f.n_levels)
         for block in s.blocks:
+            if _far_from_singular(Lambdas[t], block, typical):
+                continue
             at = np.ix_(np.arange(len(which)), np.array(block), np.array(block))
             U, size, Vt = np.linalg.svd(Lambdas[t][at])
             small = (size**2 * typical < NEAR_ZERO) & (size > 0)
@@ -143,6 +147,14 @@ def _settle_at_zero(evaluate, charts: Charts, theta, which, gram: Gram) -> np.nd
         better = after.value <= before.value + 1e-9 + 4.0 * before.noise
         theta[np.flatnonzero(changed)[better]] = trial[better]
     return theta
+
+
+def _far_from_singular(Lambda: np.ndarray, block, typical: float) -> bool:
+    """Whether no singular value can be near zero: the least is at least |det| / norm^(k - 1)."""
+    part = Lambda[:, block][:, :, block]
+    norm = np.sqrt((part**2).sum(axis=(1, 2)))
+    least = np.abs(np.linalg.det(part)) / np.maximum(norm, 1e-300) ** (len(block) - 1)
+    return bool((least**2 * typical >= NEAR_ZERO).all())
 
 
 def _no_search(n: int) -> Optimization:

@@ -20,7 +20,7 @@ def refine(
     (X'V^-1X)^-1 (X'r + B'(b - Phi (Z'r + A b)) - ...): every term is small, so that the rounding of
     the cross-products no longer matters (Higham 2002, ch. 12).
     """
-    if len(gram.xx) < 2 or design.whiten is not None or np.linalg.cond(gram.xx) < ILL:
+    if len(gram.xx) < 2 or design.whiten is not None or _condition(gram.xx) < ILL:
         return found
     residuals = _residuals(design, y, frame, columns, found)
     parts = [
@@ -37,6 +37,11 @@ def refine(
     beta = np.stack([p[0] for p in parts])
     effects = tuple(np.stack(b, axis=1) for b in zip(*(p[1] for p in parts), strict=True))
     return Solution(beta, found.xvx, found.rss, found.log_det, effects)
+
+
+def _condition(xx: np.ndarray) -> float:
+    w = np.linalg.eigvalsh(xx)
+    return w[-1] / max(w[0], 1e-300)
 
 
 def _residuals(design: Design, y, frame: Frame, columns, found: Solution):

@@ -32,8 +32,11 @@ class _Point:
     fixed: FixedPart
 
 
-def criterion(gram: Gram, charts: Charts, *, reml: bool) -> Evaluate:
-    """theta (r, m), responses -> value and derivatives of -2 log-likelihood."""
+def criterion(gram: Gram, charts: Charts, *, reml: bool, latest: dict | None = None) -> Evaluate:
+    """theta (r, m), responses -> value and derivatives of -2 log-likelihood.
+
+    `latest` keeps the last point that was evaluated for all responses, for `solution`.
+    """
 
     def evaluate(theta: np.ndarray, which: np.ndarray) -> Evaluation:
         parts = [one(theta[at], which[at]) for at in _chunks(gram, len(which))]
@@ -41,13 +44,18 @@ def criterion(gram: Gram, charts: Charts, *, reml: bool) -> Evaluate:
 
     def one(theta: np.ndarray, which: np.ndarray) -> Evaluation:
         (Lambda,) = charts.factors(theta, which)
-        return _derivatives(_point(gram, Lambda, which, reml), Lambda, charts.basis(0, which))
+        point = _point(gram, Lambda, which, reml)
+        if latest is not None and len(which) == gram.n_outputs:
+            latest["Lambda"], latest["point"] = Lambda, point
+        return _derivatives(point, Lambda, charts.basis(0, which))
 
     return evaluate
 
 
-def solution(gram: Gram, Lambdas: list[np.ndarray], *, reml: bool) -> Solution:
+def solution(gram: Gram, Lambdas: list[np.ndarray], *, reml: bool, latest: dict) -> Solution:
     """beta, b, residual sum of squares and log |V| at Lambda (r, k, k)."""
+    if "point" in latest and np.array_equal(latest["Lambda"], Lambdas[0]):
+        return _solve(latest["point"])
     which = np.arange(gram.n_outputs)
     chunks = _chunks(gram, len(which))
     parts = [_solve(_point(gram, Lambdas[0][at], which[at], reml)) for at in chunks]
