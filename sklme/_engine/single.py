@@ -110,31 +110,32 @@ def _derivatives(point: _Point, Lambda: np.ndarray, basis: np.ndarray) -> Evalua
     half = _half_projected(B, AD, fixed.root)  # R^-1 X'V^-1Z, (r, p, k, G)
     e = point.C - np.einsum("apg,rp->arg", B, fixed.beta)
     z = e - np.einsum("abrg,brg->arg", AD, e)
-    M = np.moveaxis(S.sum(axis=-1), 2, 0) - _outer(z.swapaxes(0, 1)) / fixed.s2[:, None, None]
-    if fixed.reml:
-        M = M - np.einsum("rpag,rpbg->rab", half, half)
+    J = np.einsum("rpag,rpbg->abrg", half, half) if fixed.reml else None  # S - Z'PZ by level
+    left = S.sum(axis=-1) if J is None else (S - J).sum(axis=-1)
+    M = np.moveaxis(left, 2, 0) - _outer(z.swapaxes(0, 1)) / fixed.s2[:, None, None]
     T = basis @ Lambda.swapaxes(1, 2)[:, None]
     T = T + T.swapaxes(2, 3)  # dV_p = Z T_p Z'
     c = np.einsum("rmab,brg->rmag", T, z)
-    Sc = np.einsum("abrg,rmbg->rmag", S, c)
-    h = np.einsum("rpag,rmag->rmp", half, c)
+    flat_c = _stacked(c)
+    h = flat_c @ _stacked(half).swapaxes(1, 2)
     a = np.einsum("rmag,arg->rm", c, z) / fixed.s2[:, None]
-    information = np.einsum("rmag,rnag->rmn", c, Sc) - h @ h.swapaxes(1, 2)
-    expected = _expected(S, T, half if fixed.reml else None)
+    Sc = _stacked(np.einsum("abrg,rmbg->rmag", S, c))
+    information = flat_c @ Sc.swapaxes(1, 2) - h @ h.swapaxes(1, 2)
+    expected = _expected(S, J, T, half)
     return assemble(fixed, [M], [basis], [Lambda], information, expected, a)
 
 
-def _expected(S: np.ndarray, T: np.ndarray, half: np.ndarray | None) -> np.ndarray:
+def _expected(S: np.ndarray, J: np.ndarray | None, T: np.ndarray, half: np.ndarray) -> np.ndarray:
     """tr(P V_p P V_q) by level: V_p = Z T_p Z', Z'PZ = S - J with J = half'half.
 
-    Without `half` (ML) it is tr(V^-1 V_p V^-1 V_q).
+    Without J (ML) it is tr(V^-1 V_p V^-1 V_q).
     """
-    SS = _products(S, S)
-    if half is None:
-        return _contract(SS, T)
-    J = np.einsum("rpag,rpbg->abrg", half, half)
-    F = np.einsum("rmpag,rqag->rmpq", np.einsum("rpbg,rmab->rmpag", half, T), half)
-    return _contract(SS - 2.0 * _products(S, J), T) + np.einsum("rmpq,rnpq->rmn", F, F)
+    if J is None:
+        return _contract(_products(S, S), T)
+    turned = np.einsum("rpbg,rmab->rmpag", half, T)
+    r, m, p, k, G = turned.shape
+    F = turned.reshape(r, m, p, k * G) @ _stacked(half).swapaxes(1, 2)[:, None]
+    return _contract(_products(S, S - 2.0 * J), T) + np.einsum("rmpq,rnpq->rmn", F, F)
 
 
 def _products(S: np.ndarray, J: np.ndarray) -> np.ndarray:
