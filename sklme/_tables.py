@@ -7,6 +7,8 @@ from sklearn.utils.validation import check_array, validate_data
 
 from sklme._terms import show
 
+NARROW = 8  # columns up to which a table is read column by column
+
 
 class _Array:
     """A checked 2-D array."""
@@ -35,7 +37,11 @@ class _Pandas:
     """A pandas DataFrame (or one that behaves like it)."""
 
     def __init__(self, X):
-        self.X, self.shape, self.dtypes = X, X.shape, list(X.dtypes)
+        self.X, self.shape, self._columns = X, X.shape, {}
+        narrow = X.shape[1] <= NARROW  # then columns cost less than their table of types
+        self.dtypes = (
+            [self.column(j).dtype for j in range(X.shape[1])] if narrow else list(X.dtypes)
+        )
         if any(dtype.kind == "c" for dtype in self.dtypes):
             raise ValueError("Complex data not supported: X has a complex column")
 
@@ -43,8 +49,16 @@ class _Pandas:
         label = self.X.columns[j]  # other labels than text cannot be given as names
         return f"column {show(label) if isinstance(label, str) else j}"
 
+    def column(self, j):
+        """One column; by its label, which is quicker than by position."""
+        if j not in self._columns:
+            label = self.X.columns[j]
+            unique = self.X.columns.is_unique
+            self._columns[j] = self.X[label] if unique else self.X.iloc[:, j]
+        return self._columns[j]
+
     def ids(self, j):
-        column = self.X.iloc[:, j]
+        column = self.column(j)
         return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
 
     def text(self, j):
@@ -57,9 +71,9 @@ class _Pandas:
         """Columns as one array; slicing a block pays off only when there are many columns."""
         dtypes = [self.dtypes[j] for j in positions]
         everything = positions == tuple(range(self.shape[1]))
-        if (everything or len(positions) > 8) and all(d.kind in "biuf" for d in dtypes):
+        if (everything or len(positions) > NARROW) and all(d.kind in "biuf" for d in dtypes):
             return _to_float(self.X if everything else self.X.iloc[:, list(positions)], dtypes)
-        columns = [self.X.iloc[:, j] for j in positions]
+        columns = [self.column(j) for j in positions]
         return np.column_stack([_to_float(c, [c.dtype]) for c in columns])
 
 
