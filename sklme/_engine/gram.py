@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import sparse
 
 from sklme._engine.covariance import Structure
 from sklme._engine.design import Design, Factor, sum_by_level
@@ -253,10 +252,3 @@ def _slope_map(z: np.ndarray, structure: Structure) -> np.ndarray:
             if centre:
                 T[constant[0], j] = -shift[0] / (z[0, constant[0]] * scale[0])
     return T
-
-
-def pair_counts(gram: Gram, s: int, t: int) -> sparse.csr_array:
-    """Which levels of factor s meet which of factor t (s < t), as a sparse pattern."""
-    block = gram.cross[s, t]
-    shape = (gram.factors[s].n_levels, gram.factors[t].n_levels)
-    return sparse.csr_array((np.ones(len(block.rows)), (block.rows, block.columns)), shape=shape)

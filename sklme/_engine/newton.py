@@ -183,7 +183,7 @@ def _solve(gradient, hessian) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     along = np.where(w < SADDLE, push, along)
     step = np.einsum("rij,rj->ri", V, along) * scale
     decrement = np.sqrt((g**2 / curvature).sum(axis=1))
-    return step, decrement, np.any(w < SADDLE, axis=1, keepdims=False)
+    return step, decrement, np.any(w < SADDLE, axis=1)
 
 
 def _capped(step: np.ndarray, theta: np.ndarray) -> np.ndarray:
