@@ -49,7 +49,7 @@ def read_weights(sample_weight, X):
 
 def check_rows(X, y, weights):
     """X, y and the weights have as many rows as one another."""
-    n = _num_samples(X)
+    n = X.shape[0] if len(getattr(X, "shape", ())) == 2 else _num_samples(X)
     if n != len(y):
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: [{n}, {len(y)}]: "

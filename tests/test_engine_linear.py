@@ -1,5 +1,6 @@
 """The linear mixed model of the engine: criterion, derivatives, solution, search and limits."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from test_engine_gram import full_X, identity_frame, problems, structure
 
-from sklme._engine import crossed, lmm, newton, pairs, single
+from sklme._engine import crossed, lmm, newton, pairs, single, small
 from sklme._engine.covariance import Charts, Structure
 from sklme._engine.design import Design, Factor
 from sklme._engine.dof import coefficient_covariance
@@ -38,7 +39,21 @@ def evaluators(problem):
     if whole.n_outputs == 1:
         sweep = crossed.criterion(System(whole), charts, reml=problem.reml)
         out.append(lambda theta: sweep(theta, which))
+        whole_matrix = small.SmallProblem(whole, problem.reml).criterion(charts)
+        out.append(lambda theta: whole_matrix(theta, which))
     return out
+
+
+@contextmanager
+def small_problems(allowed):
+    """Whether few effects in all go into one matrix, or through the path of many."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not allowed:
+            patch.setattr(small, "MOST", -1)
+        yield
+
+
+BOTH = pytest.mark.parametrize("allowed", [True, False])
 
 
 def differences(f, theta, h=2e-3):
@@ -91,11 +106,27 @@ def test_observed_is_the_exact_hessian_of_one_factor(problem):
         assert_allclose(at.average[r], at.average[r].T, rtol=1e-12, atol=1e-12)
 
 
+@settings(max_examples=40)
+@given(problems(n_outputs=1))
+def test_observed_is_the_exact_hessian_of_few_effects(problem):
+    evaluate = small.SmallProblem(problem.gram, problem.reml).criterion(problem.charts)
+    which, theta = np.arange(1), problem.theta[0]
+    expected = differences(lambda t: evaluate(t[None], which).gradient[0], theta)
+    found = evaluate(problem.theta, which).observed[0]
+    scale = np.abs(expected).max() + 1
+    assert_allclose(found / scale, expected / scale, rtol=0, atol=1e-5)
+
+
+@BOTH
 @settings(max_examples=60)
-@given(problems())
-def test_beta_effects_and_their_covariance_are_the_oracles(problem):
+@given(problem=problems())
+def test_beta_effects_and_their_covariance_are_the_oracles(allowed, problem):
     dense, whole = problem.dense(), problem.gram
-    found = make_problem(whole, problem.structures, problem.reml).solve(problem.Lambdas)
+    with small_problems(allowed):
+        solver = make_problem(whole, problem.structures, problem.reml)
+    found = solver.solve(problem.Lambdas)
+    for b, again in zip(found.effects, solver.effects(problem.Lambdas, found.beta), strict=True):
+        assert_allclose(b, again, rtol=1e-8, atol=1e-9 * (1 + np.abs(b).max()))
     atol = 1e-9 * (1 + np.abs(dense.y).max())
     assert_allclose(found.beta[0], dense.beta, rtol=1e-8, atol=atol)
     assert_allclose(found.xvx[0], dense.XtHX, rtol=1e-9, atol=1e-10)
@@ -126,11 +157,11 @@ def level_columns(term):
 @settings(max_examples=40)
 @given(problems(factors=(2, 4)))
 def test_without_stored_pairs_the_sums_are_the_same(problem):
-    (evaluate,) = evaluators(problem)
+    evaluate, _ = evaluators(problem)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "MOST_PAIRS", 0)
         patch.setattr(pairs, "ROWS_AT_ONCE", 7)
-        (plain,) = evaluators(problem)
+        plain, _ = evaluators(problem)
         found, system = plain(problem.theta), System(problem.gram)
         assert system.pairs is None
         blocks = posterior_blocks(factorise(system, [L[0] for L in problem.Lambdas]))
@@ -309,7 +340,7 @@ def orthodont(at):
         gram(design, y, identity_frame(design, y)), (structure("full", 2),), False
     )
     charts, start = Charts(problem.structures, 1), np.array([at], float)
-    evaluate = single.criterion(problem.gram, charts, reml=False)
+    evaluate = single.criterion(problem.grams[0], charts, reml=False)
     options = {"tol": 1e-8, "max_iter": 100}
     return newton.minimise(evaluate, charts, np.arange(1), start, **options), evaluate
 
@@ -333,13 +364,17 @@ def has_room(problem):
     return effects + 6 < problem.design.n_rows  # at most four fixed effects
 
 
+def fitted(problem, allowed):
+    options = {"reml": problem.reml, "precision": problem.precision}
+    with small_problems(allowed):
+        return lmm.fit(problem.design, problem.y, problem.structures, **options)
+
+
+@BOTH
 @settings(max_examples=60)
-@given(UNSATURATED.filter(has_room))
-def test_a_fit_is_the_oracle_at_its_theta(problem):
-    design = problem.design
-    found = lmm.fit(
-        design, problem.y, problem.structures, reml=problem.reml, precision=problem.precision
-    )
+@given(problem=UNSATURATED.filter(has_room))
+def test_a_fit_is_the_oracle_at_its_theta(allowed, problem):
+    design, found = problem.design, fitted(problem, allowed)
     assert found.optimization.converged[0]
     terms = [
         (f.codes, f.n_levels, f.z, L[0] @ L[0].T)
@@ -360,16 +395,11 @@ def test_a_fit_is_the_oracle_at_its_theta(problem):
         assert_allclose(b[0], expected, rtol=1e-6, atol=atol)
 
 
+@BOTH
 @settings(max_examples=30)
-@given(UNSATURATED.filter(has_room), st.integers(0, 2**32 - 1))
-def test_no_theta_nearby_is_better(problem, seed):
-    found = lmm.fit(
-        problem.design,
-        problem.y,
-        problem.structures,
-        reml=problem.reml,
-        precision=problem.precision,
-    )
+@given(problem=UNSATURATED.filter(has_room), seed=st.integers(0, 2**32 - 1))
+def test_no_theta_nearby_is_better(allowed, problem, seed):
+    found = fitted(problem, allowed)
     whole = replace(found.gram, total=found.nu + (found.columns.sum() if found.reml else 0))
     at = replace(problem, structures=found.structures, theta=np.zeros((1, 0)))
     evaluate = crossed.criterion(System(whole), at.charts, reml=problem.reml)
@@ -424,19 +454,21 @@ def design_of(factors, X=None, **options):
 FULL = {k: structure("full", k) for k in (1, 2, 3)}
 
 
+@BOTH
 @pytest.mark.parametrize("n_factors", [1, 2])
-def test_outputs_of_one_fit_do_not_know_each_other(n_factors):
+def test_outputs_of_one_fit_do_not_know_each_other(n_factors, allowed):
     """Among them one that is constant, one that is zero and one that is far away."""
     codes, x, y = one_way(slope=1.0)
     factors = [(codes, np.column_stack([ones(60), x])), (np.arange(60) % 5, ones(60))][:n_factors]
     structures, design = (FULL[2], FULL[1])[:n_factors], design_of(factors, x[:, None])
     Y = np.hstack([y, np.full_like(y, 3.0), 0 * y, 100 * y[::-1], 1e8 + y])
-    together = lmm.fit(design, Y, structures)
+    with small_problems(allowed):
+        together = lmm.fit(design, Y, structures)
+        each = {r: lmm.fit(design, Y[:, [r]], structures) for r in (0, 3)}
     assert together.optimization.exact_fit.tolist() == [False, True, True, False, False]
     assert together.optimization.converged.all()
     assert np.array_equal(together.s2[[1, 2]], [0, 0])
-    for r in (0, 3):
-        alone = lmm.fit(design, Y[:, [r]], structures)
+    for r, alone in each.items():
         assert_allclose(together.criterion[r], alone.criterion[0], rtol=1e-10)
         for a, b in zip(relative_factors(together), relative_factors(alone), strict=True):
             assert_allclose(a[r], b[0], rtol=1e-6, atol=1e-8)

@@ -162,3 +162,13 @@ def test_predictions_of_new_rows(fit):
 def test_optimization(fit):
     assert fit.model.converged_
     assert fit.model.optimization_.n_evaluations <= 20
+
+
+BALANCED = {"cake_reml", "dyestuff_reml", "machines_reml", "pastes_nested_reml", "penicillin_reml"}
+
+
+@pytest.mark.parametrize("name", sorted(BALANCED))
+def test_a_balanced_design_starts_at_its_estimate(name):
+    case = CASES[name]
+    X, y, _ = training_data(case)
+    assert LinearMixedModel(**case["model"]).fit(X, y).optimization_.n_evaluations == 1

@@ -70,6 +70,8 @@ class Structure:
 
 def canonical(Lambda: np.ndarray) -> np.ndarray:
     """The lower-triangular factor of Lambda Lambda' with a diagonal >= 0, for (..., k, k)."""
+    if Lambda.shape[-2:] == (1, 1):
+        return np.abs(Lambda)
     R = np.linalg.qr(np.swapaxes(Lambda, -1, -2), mode="r")
     signs = np.where(np.einsum("...ii->...i", R) < 0, -1.0, 1.0)
     return np.swapaxes(R * signs[..., None], -1, -2)
@@ -89,6 +91,7 @@ class Charts:
         ends = np.cumsum([0, *(s.n_theta for s in structures)]).tolist()
         self.slices = [slice(i, j) for i, j in pairwise(ends)]
         self.places: list[np.ndarray | None] = [None] * len(structures)  # None: as they come
+        self.version = 0  # counts changes of `places`
 
     def factors(self, theta: np.ndarray, which) -> list[np.ndarray]:
         """Lambda (r, k, k) of each factor."""
@@ -130,6 +133,7 @@ class Charts:
             off = [_pivot_block(places, which, Lambda, np.array(block)) for block in s.blocks]
             if np.any(off):
                 self.places[t] = places
+                self.version += 1
                 changed |= np.any(off, axis=0)
         return self.theta(Lambdas, which), changed
 

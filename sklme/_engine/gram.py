@@ -227,9 +227,10 @@ def _parts(f: FactorGram) -> tuple[np.ndarray, ...]:
 
 def _moments(columns: np.ndarray, centred: bool) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale of each column; the scale of a constant column is 1."""
-    shift = columns.mean(axis=0) if centred else np.zeros(columns.shape[1])
+    n = max(len(columns), 1)
+    shift = columns.sum(axis=0) / n if centred else np.zeros(columns.shape[1])
     with np.errstate(over="ignore"):
-        spread = np.sqrt(np.mean((columns - shift) ** 2, axis=0))
+        spread = np.sqrt(((columns - shift) ** 2).sum(axis=0) / n)
     rounding = 1e-14 * np.abs(shift)
     return shift, np.where((spread > rounding) & np.isfinite(spread), spread, 1.0)
 
@@ -244,11 +245,14 @@ def _slope_map(z: np.ndarray, structure: Structure) -> np.ndarray:
     if structure.spherical:
         return T
     for block in structure.blocks:
-        constant = [j for j in block if np.ptp(z[:, j]) == 0 and z[0, j] != 0]
+        constant = [j for j in block if np.ptp(z[:, j]) == 0]
+        anchor = next((j for j in constant if z[0, j] != 0), None)
         for j in block:
-            centre = bool(constant) and j != constant[0] and j not in constant
-            shift, scale = _moments(z[:, [j]], centre)
+            if j in constant:
+                T[j, j] = 1.0 / abs(z[0, j] or 1.0)
+                continue
+            shift, scale = _moments(z[:, [j]], anchor is not None)
             T[j, j] = 1.0 / scale[0]
-            if centre:
-                T[constant[0], j] = -shift[0] / (z[0, constant[0]] * scale[0])
+            if anchor is not None:
+                T[anchor, j] = -shift[0] / (z[0, anchor] * scale[0])
     return T

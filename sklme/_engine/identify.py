@@ -29,7 +29,7 @@ def unidentified(gram: Gram, structures: tuple[Structure, ...]) -> tuple[tuple[i
 
 def _aliased(f: FactorGram, xx: np.ndarray) -> np.ndarray:
     """Whether Z_a is in the span of X for each coefficient a: |M_X Z_a|^2 against |Z_a|^2."""
-    total = np.einsum("aag->a", f.zz)
+    total = f.zz.diagonal().sum(axis=0)
     if not len(xx):
         return total <= 0
     p, k, q = len(xx), f.k, f.n_levels
@@ -41,7 +41,7 @@ def _aliased(f: FactorGram, xx: np.ndarray) -> np.ndarray:
 def _dependent(gram: Gram, t: int) -> np.ndarray:
     """Columns that depend on earlier ones of this factor, or of one with the same groups."""
     own = gram.factors[t].zz.sum(axis=2)
-    dependent = ~independent_columns(own)
+    dependent = ~independent_columns(own) if len(own) > 1 else own[0] <= 0
     for s in range(t):
         if is_nested(gram, s, t) and is_nested(gram, t, s):
             between = oriented(gram, s, t).data.sum(axis=2)

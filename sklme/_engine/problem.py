@@ -1,16 +1,17 @@
 """What is optimised and solved: one factor, several, or none, behind the same three methods."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from sklme._engine import crossed, single
+from sklme._engine import crossed, single, small
 from sklme._engine.covariance import Charts, Structure
 from sklme._engine.fixed import solve_fixed
 from sklme._engine.gram import Gram, output
 from sklme._engine.newton import Evaluate, minimise
 from sklme._engine.records import Optimization, Solution
+from sklme._engine.small import is_small
 from sklme._engine.start import starting_factors
 from sklme._engine.system import System
 
@@ -22,8 +23,10 @@ def make_problem(gram: Gram, structures: tuple[Structure, ...], reml: bool):
     """The solver for these factors: `optimise` theta, `solve` at theta, `effects` at beta."""
     if not structures:
         return LeastSquares(gram, reml)
-    kind = SingleFactor if len(structures) == 1 else SeveralFactors
-    return kind(gram, structures, reml)
+    one = len(structures) == 1
+    if is_small(gram, structures) and not (one and gram.n_outputs > 1):
+        return FewEffects(gram, structures, reml)
+    return (SingleFactor if one else SeveralFactors)(gram, structures, reml)
 
 
 class SingleFactor:
@@ -48,38 +51,70 @@ class SingleFactor:
         return (np.einsum("abrg,brg->arg", D, e),)
 
 
-class SeveralFactors:
-    """Several factors: one response after the other on the same cross-products."""
+class _OneByOne:
+    """One response after the other; `solvers` holds what each of them needs."""
+
+    exact = True  # whether the Hessian is
 
     def __init__(self, gram: Gram, structures: tuple[Structure, ...], reml: bool):
         self.structures, self.reml = structures, reml
         self.grams = [output(gram, r) for r in range(gram.n_outputs)]
-        first = System(self.grams[0])
-        self.systems = [first.with_response(g) for g in self.grams]
+        self.solvers = self._solvers()
+
+    def _solvers(self) -> list[Any]:
+        raise NotImplementedError
 
     def optimise(self, which, tol, max_iter, progress):
         results = []
-        for use, system, g in zip(which, self.systems, self.grams, strict=True):
+        for use, solver, g in zip(which, self.solvers, self.grams, strict=True):
             charts = Charts(self.structures, 1)
-            evaluate = crossed.criterion(system, charts, reml=self.reml)
-            use = np.array([use])
-            results.append(_search(evaluate, charts, use, tol, max_iter, progress, g))
+            evaluate, use = solver.criterion(charts), np.array([use])
+            found = _search(evaluate, charts, use, tol, max_iter, progress, g, exact=self.exact)
+            results.append(found)
         Lambdas = [np.concatenate(parts) for parts in zip(*(r[0] for r in results), strict=True)]
         return Lambdas, _joined([r[1] for r in results])
 
     def solve(self, Lambdas: list[np.ndarray]) -> Solution:
-        parts = [
-            crossed.solution(system, [L[r : r + 1] for L in Lambdas], reml=self.reml)
-            for r, system in enumerate(self.systems)
-        ]
-        return Solution.join(parts)
+        parts = [s.solution([L[r : r + 1] for L in Lambdas]) for r, s in enumerate(self.solvers)]
+        return parts[0] if len(parts) == 1 else Solution.join(parts)
 
     def effects(self, Lambdas: list[np.ndarray], beta: np.ndarray) -> tuple[np.ndarray, ...]:
-        parts = [
-            crossed.effects(system, [L[r] for L in Lambdas], beta[r])
-            for r, system in enumerate(self.systems)
-        ]
+        parts = [s.effects([L[r] for L in Lambdas], beta[r]) for r, s in enumerate(self.solvers)]
         return tuple(np.stack(b, axis=1) for b in zip(*parts, strict=True))
+
+
+class FewEffects(_OneByOne):
+    """So few effects in all that one dense matrix is quickest."""
+
+    def _solvers(self):
+        return [small.SmallProblem(g, self.reml) for g in self.grams]
+
+
+class SeveralFactors(_OneByOne):
+    """Several factors, laid out for elimination once for all responses."""
+
+    exact = False
+
+    def _solvers(self):
+        first = System(self.grams[0])
+        return [_Elimination(first.with_response(g), self.reml) for g in self.grams]
+
+
+@dataclass(frozen=True)
+class _Elimination:
+    """The functions of `crossed` for one response."""
+
+    system: System
+    reml: bool
+
+    def criterion(self, charts: Charts) -> Evaluate:
+        return crossed.criterion(self.system, charts, reml=self.reml)
+
+    def solution(self, Lambdas: list[np.ndarray]) -> Solution:
+        return crossed.solution(self.system, Lambdas, reml=self.reml)
+
+    def effects(self, Lambdas: list[np.ndarray], beta: np.ndarray) -> list[np.ndarray]:
+        return crossed.effects(self.system, Lambdas, beta)
 
 
 class LeastSquares:
@@ -103,7 +138,9 @@ class LeastSquares:
         return ()
 
 
-def _search(evaluate: Evaluate, charts: Charts, which, tol, max_iter, progress, gram: Gram):
+def _search(
+    evaluate: Evaluate, charts: Charts, which, tol, max_iter, progress, gram: Gram, exact=True
+):
     """Optimise the responses `which`, then try zero for variances that are almost there."""
     n, members = len(which), np.flatnonzero(which)
     first = starting_factors(gram, charts.structures)
@@ -118,7 +155,7 @@ def _search(evaluate: Evaluate, charts: Charts, which, tol, max_iter, progress, 
             theta[members],
             tol=tol,
             max_iter=max_iter,
-            learn=len(charts.structures) > 1,
+            learn=not exact,
             progress=progress,
         )
         theta[members] = _settle_at_zero(evaluate, charts, best, members, gram)
