@@ -12,6 +12,8 @@ from numpy.testing import assert_allclose
 from test_engine_gram import full_X, identity_frame, problems, structure
 
 from sklme._engine import crossed, lmm, newton, pairs, single, small
+from sklme._engine import problem as problem_module
+from sklme._engine.alike import condense
 from sklme._engine.covariance import Charts, Structure
 from sklme._engine.design import Design, Factor
 from sklme._engine.dof import coefficient_covariance
@@ -351,6 +353,55 @@ def test_the_trap_of_the_orthodont_data_is_left(at):
     (theta, record), evaluate = orthodont(at)
     assert_allclose(evaluate(theta, np.arange(1)).value, 427.8060, atol=5e-5)
     assert record.converged[0]
+
+
+# ------------------------------------------------------------- many responses, levels alike
+
+
+def repeated(k, n_outputs=9):
+    """Levels of three or five rows, whose slopes take the same values in all levels of a size."""
+    rng = np.random.default_rng(k)
+    codes = np.concatenate([np.repeat(np.arange(20), 3), np.repeat(20 + np.arange(15), 5)])
+    place = np.concatenate([np.tile(np.arange(3), 20), np.tile(np.arange(5), 15)])
+    z = np.column_stack([np.ones(135), place, place**2])[:, :k]
+    X = np.column_stack([place, rng.normal(size=135)])
+    Y = rng.normal(size=(135, n_outputs)) + rng.normal(size=(35, n_outputs))[codes]
+    return Design(X, (Factor(codes, 35, z),)), Y
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_levels_of_equal_products_are_condensed_without_loss(k, reml):
+    design, Y = repeated(k)
+    charts, which = Charts((structure("full", k),), 9), np.arange(9)
+    whole = gram(design, Y, identity_frame(design, Y))
+    few = condense(whole)
+    assert few.factors[0].n_levels < 0.7 * 35 and few.factors[0].counts.sum() == 35
+    theta = np.random.default_rng(0).normal(size=(9, k * (k + 1) // 2))
+    at = single.criterion(whole, charts, reml=reml)(theta, which)
+    again = single.criterion(few, charts, reml=reml)(theta, which)
+    for name in ("value", "gradient", "average", "observed"):
+        one, other = getattr(at, name), getattr(again, name)
+        assert_allclose(one, other, rtol=1e-9, atol=1e-9 * np.abs(one).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_condensed_levels_give_the_same_fit(k, monkeypatch):
+    design, Y = repeated(k)
+    found = lmm.fit(design, Y, (structure("full", k),))
+    monkeypatch.setattr(problem_module, "MANY", 99)
+    plain = lmm.fit(design, Y, (structure("full", k),))
+    assert_allclose(found.criterion, plain.criterion, rtol=1e-11)
+    assert_allclose(found.beta, plain.beta, rtol=1e-6, atol=1e-8)
+    assert_allclose(found.effects[0], plain.effects[0], rtol=1e-5, atol=1e-6)
+
+
+def test_levels_that_differ_are_left_alone():
+    design, Y = repeated(2)
+    z = design.factors[0].z * np.random.default_rng(0).uniform(1, 2, size=(135, 1))
+    design = replace(design, factors=(replace(design.factors[0], z=z),))
+    whole = gram(design, Y, identity_frame(design, Y))
+    assert condense(whole) is whole
 
 
 # --------------------------------------------------------------------------------- the fit

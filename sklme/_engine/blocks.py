@@ -65,19 +65,26 @@ def identity_plus(W):
     return W
 
 
-def woodbury(A, Lambda):
+def woodbury(A, Lambda, counts=None):
     """D = Lambda (I + Lambda' A Lambda)^-1 Lambda' and log |I + Lambda' A Lambda| over levels.
 
-    A is (k, k, r or 1, levels), Lambda (r, k, k); D is (k, k, r, levels), the log (r,).
+    A is (k, k, r or 1, levels), Lambda (r, k, k); D is (k, k, r, levels), the log (r,). `counts`
+    says how often each level counts.
     """
     if len(A) <= 2:
         G = np.einsum("rij,rkj->ikr", Lambda, Lambda)[..., None]
-        return _woodbury_by_cofactors(A, G, _cofactors(Lambda)[:, None] ** 2)
+        D, det = _woodbury_by_cofactors(A, G, _cofactors(Lambda)[:, None] ** 2)
+        return D, total(np.log(det), counts)
     Lt = np.moveaxis(Lambda, 0, 2)[..., None].swapaxes(0, 1)  # Lambda', (k, k, r, 1)
     W = multiply(multiply(Lt, A), transpose(Lt))
     L = cholesky(identity_plus(W))
     U = solve_lower(L, np.broadcast_to(Lt, W.shape))
-    return multiply(transpose(U), U), log_determinant(L).sum(axis=-1)
+    return multiply(transpose(U), U), total(log_determinant(L), counts)
+
+
+def total(values, counts=None):
+    """Sums over the levels, the last axis."""
+    return values.sum(axis=-1) if counts is None else values @ counts
 
 
 def _cofactors(Lambda):
@@ -94,14 +101,14 @@ def _woodbury_by_cofactors(A, G, det_G):
     """
     if len(A) == 1:
         det = 1.0 + A[0, 0] * G[0, 0]
-        return (G[0, 0] / det)[None, None], np.log(det).sum(axis=-1)
+        return (G[0, 0] / det)[None, None], det
     det_A = np.maximum(A[0, 0] * A[1, 1] - A[0, 1] ** 2, 0.0)
     det = 1.0 + A[0, 0] * G[0, 0] + 2.0 * A[0, 1] * G[0, 1] + A[1, 1] * G[1, 1] + det_A * det_G
     D = np.empty((2, 2, *det.shape))
     D[0, 0] = (G[0, 0] + det_G * A[1, 1]) / det
     D[1, 1] = (G[1, 1] + det_G * A[0, 0]) / det
     D[0, 1] = D[1, 0] = (G[0, 1] - det_G * A[0, 1]) / det
-    return D, np.log(det).sum(axis=-1)
+    return D, det
 
 
 def _dot(a, b):

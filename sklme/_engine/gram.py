@@ -28,11 +28,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class FactorGram:
-    """Z'Z (k, k, q), Z'X (k, p, q) and Z'y (k, n_outputs, q) of one factor, by level."""
+    """Z'Z (k, k, q), Z'X (k, p, q) and Z'y (k, n_outputs, q) of one factor, by level.
+
+    counts : where levels were condensed, how many stand behind each (q,)
+    """
 
     zz: np.ndarray
     zx: np.ndarray
     zy: np.ndarray
+    counts: np.ndarray | None = None
 
     @property
     def n_levels(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sklme._engine import crossed, single, small
+from sklme._engine.alike import condense
 from sklme._engine.covariance import Charts, Structure
 from sklme._engine.fixed import solve_fixed
 from sklme._engine.gram import Gram, output
@@ -15,6 +16,7 @@ from sklme._engine.small import is_small
 from sklme._engine.start import starting_factors
 from sklme._engine.system import System
 
+MANY = 8  # responses from which on levels are condensed
 NEAR_ZERO = 1e-5  # Lambda^2 times the typical Z'Z of a level; below this zero is tried
 RECORDED = ("gradient_norm", "decrement", "n_evaluations", "converged")
 
@@ -34,15 +36,19 @@ class SingleFactor:
 
     def __init__(self, gram: Gram, structures: tuple[Structure, ...], reml: bool):
         self.gram, self.structures, self.reml = gram, structures, reml
+        self.few = condense(gram) if gram.n_outputs >= MANY else gram
         self.latest: dict = {}
 
     def optimise(self, which, tol, max_iter, progress):
         charts = Charts(self.structures, self.gram.n_outputs)
-        evaluate = single.criterion(self.gram, charts, reml=self.reml, latest=self.latest)
+        evaluate = single.criterion(self.few, charts, reml=self.reml, latest=self.latest)
         return _search(evaluate, charts, which, tol, max_iter, progress, self.gram)
 
     def solve(self, Lambdas: list[np.ndarray]) -> Solution:
-        return single.solution(self.gram, Lambdas, reml=self.reml, latest=self.latest)
+        found = single.solution(self.few, Lambdas, reml=self.reml, latest=self.latest)
+        if self.few is self.gram:
+            return found
+        return replace(found, effects=self.effects(Lambdas, found.beta))
 
     def effects(self, Lambdas: list[np.ndarray], beta: np.ndarray) -> tuple[np.ndarray, ...]:
         D = single.posterior_factor(self.gram, Lambdas[0])

@@ -28,6 +28,7 @@ class _Point:
     B: np.ndarray  # (k, p, G)
     C: np.ndarray  # (k, r, G)
     D: np.ndarray  # (k, k, r, G)
+    counts: np.ndarray | None  # (G,)
     log_det: np.ndarray  # (r,)
     fixed: FixedPart
 
@@ -70,7 +71,7 @@ def posterior_factor(gram: Gram, Lambda: np.ndarray) -> np.ndarray:
 def _point(gram: Gram, Lambda: np.ndarray, which: np.ndarray, reml: bool) -> _Point:
     f = gram.factors[0]
     A, B, C = f.zz[:, :, None, :], f.zx, f.zy[:, which]
-    D, log_det = blocks.woodbury(A, Lambda)
+    D, log_det = blocks.woodbury(A, Lambda, f.counts)
     DC = np.einsum("abrg,brg->arg", D, C)
     r, (k, p, G) = len(which), B.shape
     flat = B.transpose(0, 2, 1).reshape(k * G, p)
@@ -80,7 +81,7 @@ def _point(gram: Gram, Lambda: np.ndarray, which: np.ndarray, reml: bool) -> _Po
     fixed = solve_fixed(
         xvx, xvy, yvy, (np.diag(gram.xx), gram.yy[which]), log_det, gram.total, reml
     )
-    return _Point(A, B, C, D, log_det, fixed)
+    return _Point(A, B, C, D, f.counts, log_det, fixed)
 
 
 def _stacked(B: np.ndarray) -> np.ndarray:
@@ -111,7 +112,8 @@ def _derivatives(point: _Point, Lambda: np.ndarray, basis: np.ndarray) -> Evalua
     e = point.C - np.einsum("apg,rp->arg", B, fixed.beta)
     z = e - np.einsum("abrg,brg->arg", AD, e)
     J = np.einsum("rpag,rpbg->abrg", half, half) if fixed.reml else None  # S - Z'PZ by level
-    left = S.sum(axis=-1) if J is None else (S - J).sum(axis=-1)
+    left = blocks.total(S, point.counts)
+    left = left if J is None else left - J.sum(axis=-1)
     M = np.moveaxis(left, 2, 0) - _outer(z.swapaxes(0, 1)) / fixed.s2[:, None, None]
     T = basis @ Lambda.swapaxes(1, 2)[:, None]
     T = T + T.swapaxes(2, 3)  # dV_p = Z T_p Z'
@@ -121,21 +123,22 @@ def _derivatives(point: _Point, Lambda: np.ndarray, basis: np.ndarray) -> Evalua
     a = np.einsum("rmag,arg->rm", c, z) / fixed.s2[:, None]
     Sc = _stacked(np.einsum("abrg,rmbg->rmag", S, c))
     information = flat_c @ Sc.swapaxes(1, 2) - h @ h.swapaxes(1, 2)
-    expected = _expected(S, J, T, half)
+    expected = _expected(S, J, T, half, point.counts)
     return assemble(fixed, [M], [basis], [Lambda], information, expected, a)
 
 
-def _expected(S: np.ndarray, J: np.ndarray | None, T: np.ndarray, half: np.ndarray) -> np.ndarray:
+def _expected(S: np.ndarray, J: np.ndarray | None, T: np.ndarray, half, counts) -> np.ndarray:
     """tr(P V_p P V_q) by level: V_p = Z T_p Z', Z'PZ = S - J with J = half'half.
 
     Without J (ML) it is tr(V^-1 V_p V^-1 V_q).
     """
+    weighted = S if counts is None else S * counts
     if J is None:
-        return _contract(_products(S, S), T)
+        return _contract(_products(S, weighted), T)
     turned = np.einsum("rpbg,rmab->rmpag", half, T)
     r, m, p, k, G = turned.shape
     F = turned.reshape(r, m, p, k * G) @ _stacked(half).swapaxes(1, 2)[:, None]
-    return _contract(_products(S, S - 2.0 * J), T) + np.einsum("rmpq,rnpq->rmn", F, F)
+    return _contract(_products(S, weighted - 2.0 * J), T) + np.einsum("rmpq,rnpq->rmn", F, F)
 
 
 def _products(S: np.ndarray, J: np.ndarray) -> np.ndarray:
