@@ -122,10 +122,10 @@ def _(estimator: TransformedTargetRegressor):
 
 @_adapt.register
 def _(estimator: TransformedTargetRegressor, X, y):
-    return _with(estimator, regressor_=_adapt(estimator.regressor_, X, _transformed(estimator, y)))
+    return _with(estimator, regressor_=_adapt(estimator.regressor_, X, transformed_target(estimator, y)))
 
 
-def _transformed(estimator, y):
+def transformed_target(estimator, y):
     """y as the inner regressor saw it in fit."""
     y = np.asarray(y, dtype=np.float64)
     z = estimator.transformer_.transform(y.reshape(-1, 1) if y.ndim == 1 else y)
