@@ -122,7 +122,9 @@ def _(estimator: TransformedTargetRegressor):
 
 @_adapt.register
 def _(estimator: TransformedTargetRegressor, X, y):
-    return _with(estimator, regressor_=_adapt(estimator.regressor_, X, transformed_target(estimator, y)))
+    return _with(
+        estimator, regressor_=_adapt(estimator.regressor_, X, transformed_target(estimator, y))
+    )
 
 
 def transformed_target(estimator, y):

@@ -1,0 +1,1 @@
+"""Pictures of fitted models, as scikit-learn's Displays."""
