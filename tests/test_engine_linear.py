@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from test_engine_gram import full_X, identity_frame, problems, structure
 
-from sklme._engine import crossed, lmm, newton, pairs, single, small
+from sklme._engine import crossed, lmm, newton, single, small
 from sklme._engine import problem as problem_module
 from sklme._engine.alike import condense
 from sklme._engine.covariance import Charts, Structure
@@ -154,26 +154,6 @@ def test_beta_effects_and_their_covariance_are_the_oracles(allowed, problem):
 def level_columns(term):
     """Z of each level, (n_levels, n, k)."""
     return (term.codes == np.arange(term.n_levels)[:, None])[:, :, None] * term.Z
-
-
-@settings(max_examples=40)
-@given(problems(factors=(2, 4)))
-def test_without_stored_pairs_the_sums_are_the_same(problem):
-    evaluate, _ = evaluators(problem)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairs, "MOST_PAIRS", 0)
-        patch.setattr(pairs, "ROWS_AT_ONCE", 7)
-        plain, _ = evaluators(problem)
-        found, system = plain(problem.theta), System(problem.gram)
-        assert system.pairs is None
-        blocks = posterior_blocks(factorise(system, [L[0] for L in problem.Lambdas]))
-    expected = evaluate(problem.theta)
-    assert_allclose(found.value, expected.value, rtol=1e-10)
-    scale = 1 + np.abs(expected.gradient).max()
-    assert_allclose(found.gradient / scale, expected.gradient / scale, rtol=0, atol=1e-10)
-    at = factorise(System(problem.gram), [L[0] for L in problem.Lambdas])
-    for one, other in zip(blocks, posterior_blocks(at), strict=True):
-        assert_allclose(one, other, rtol=1e-10, atol=1e-11)
 
 
 @settings(max_examples=25)

@@ -6,10 +6,10 @@ dense block. With crossed factors the chain is the largest factor alone.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
-from scipy import sparse
 
 from sklme._engine.gram import Cross, Gram
 
@@ -21,6 +21,13 @@ class Pattern:
     indptr: np.ndarray
     columns: np.ndarray
     rows: np.ndarray  # level of each entry
+
+    @cached_property
+    def by_column(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each column begins in the list of entries by column, and that list."""
+        counts = np.bincount(self.columns)
+        start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        return start, np.argsort(self.columns, kind="stable").astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,7 @@ class Plan:
     patterns: dict[int, Pattern]
     entries: dict[int, np.ndarray]  # j: Z_j'Z_d on its pattern, (k_j, n_entries)
     moves: dict[tuple[int, int], np.ndarray]  # (j, m): where entries of j fall among those of m
-    block: np.ndarray  # Z_d'Z_d of the dense factors, (n_dense, n_dense)
-
-    def rows(self, j: int, entries: np.ndarray) -> list[sparse.csr_array]:
-        """Z_j'Z_d as one sparse matrix (levels x n_dense) a coefficient."""
-        pattern, shape = self.patterns[j], (self.sizes[j][1], self.n_dense)
-        return [sparse.csr_array((e, pattern.columns, pattern.indptr), shape) for e in entries]
+    block: tuple[np.ndarray, np.ndarray]  # Z_d'Z_d of the dense factors: cells and their values
 
     def later(self, j: int) -> tuple[int, ...]:
         """The chain factors that are eliminated after j."""
@@ -128,7 +130,7 @@ def _dense_rows(gram: Gram, j: int, offsets, sizes) -> tuple[Pattern, np.ndarray
     level, column = np.concatenate(rows), np.concatenate(columns)
     order = np.lexsort((column, level))
     indptr = np.concatenate([[0], np.cumsum(np.bincount(level, minlength=q))])
-    pattern = Pattern(indptr.astype(np.int32), column[order].astype(np.int32), level[order])
+    pattern = Pattern(*(part.astype(np.int32) for part in (indptr, column[order], level[order])))
     return pattern, np.ascontiguousarray(np.hstack(data)[:, order])
 
 
@@ -138,19 +140,25 @@ def _moves(fine: Pattern, coarse: Pattern, parent: np.ndarray, n_dense: int) -> 
     return np.searchsorted(keys, parent[fine.rows] * np.int64(n_dense) + fine.columns)
 
 
-def _dense_block(gram: Gram, offsets: dict[int, int], n_dense: int) -> np.ndarray:
-    block = np.zeros((n_dense, n_dense))
+def _dense_block(gram: Gram, offsets: dict[int, int], n_dense: int) -> tuple:
+    """The cells of Z_d'Z_d on and below the diagonal that are not zero, numbered by row."""
+    rows, columns, values = [], [], []
     for t, offset in offsets.items():
         f = gram.factors[t]
         at = offset + np.arange(f.n_levels) * f.k
         for a in range(f.k):
-            for b in range(f.k):
-                block[at + a, at + b] = f.zz[a, b]
-    for s, t in combinations(offsets, 2):
-        cross = oriented(gram, s, t)
-        for a in range(gram.factors[s].k):
-            for b in range(gram.factors[t].k):
-                i = offsets[s] + cross.rows * gram.factors[s].k + a
-                j = offsets[t] + cross.columns * gram.factors[t].k + b
-                block[i, j] = block[j, i] = cross.data[a, b]
-    return block
+            for b in range(a + 1):
+                rows.append(at + a)
+                columns.append(at + b)
+                values.append(f.zz[a, b])
+    for s, t in combinations(offsets, 2):  # s stands before t
+        cross, k_s, k_t = oriented(gram, s, t), gram.factors[s].k, gram.factors[t].k
+        for a in range(k_s):
+            for b in range(k_t):
+                rows.append(offsets[t] + cross.columns * k_t + b)
+                columns.append(offsets[s] + cross.rows * k_s + a)
+                values.append(cross.data[a, b])
+    if not rows:
+        return np.zeros(0, np.int64), np.zeros(0)
+    cells = np.concatenate(rows).astype(np.int64) * n_dense + np.concatenate(columns)
+    return cells, np.concatenate(values)

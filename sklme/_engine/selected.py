@@ -10,19 +10,18 @@ import numpy as np
 from sklme._engine import blocks, pairs
 from sklme._engine.design import sum_by_level
 from sklme._engine.elimination import Plan
-from sklme._engine.sweep import Factorisation
+from sklme._engine.sweep import Factorisation, diagonal_blocks
 
 
 def score_products(at: Factorisation) -> list[np.ndarray]:
     """sum over levels of [Z'V^-1Z]_ll of every factor, (k, k)."""
     plan = at.system.plan
     out = {}
-    for j, T in _backward(at).items():
+    T = {} if _alone(at) else _backward(at)
+    for j in plan.chain:
         H = blocks.identity_plus(-blocks.multiply(at.N[j], at.D[j]))
-        S = blocks.multiply(H, at.N[j]) - blocks.multiply(
-            blocks.multiply(H, T), blocks.transpose(H)
-        )
-        out[j] = S.sum(axis=-1)
+        S = blocks.multiply(H, at.N[j]).sum(axis=-1)
+        out[j] = S - (_shrunk(H, T[j]) if j in T else at.sums(j).summed(at.covariance, H))
     for t in plan.dense:
         out[t] = _dense_score_product(at, t)
     return [out[t] for t in sorted(out)]
@@ -36,8 +35,18 @@ def posterior_blocks(at: Factorisation) -> list[np.ndarray]:
         D = at.D[j]
         out[j] = D + blocks.multiply(blocks.multiply(D, T), D)
     for t in plan.dense:
-        out[t] = np.moveaxis(_diagonal_blocks(at.Phi, plan, t), 0, 2)
+        out[t] = np.moveaxis(diagonal_blocks(at.covariance, plan, t), 0, 2)
     return [out[t] for t in sorted(out)]
+
+
+def _alone(at: Factorisation) -> bool:
+    """Whether one factor is eliminated and others form the dense block: only sums are needed."""
+    return len(at.system.plan.chain) == 1 and at.system.plan.n_dense > 0
+
+
+def _shrunk(H: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """sum over levels of H T H'."""
+    return blocks.multiply(blocks.multiply(H, T), blocks.transpose(H)).sum(axis=-1)
 
 
 def _backward(at: Factorisation) -> dict[int, np.ndarray]:
@@ -46,18 +55,15 @@ def _backward(at: Factorisation) -> dict[int, np.ndarray]:
     Phi is the posterior covariance of the factors R eliminated later. Its entries are needed only
     where levels meet: Phi_jR = -D_j N_jR Phi_RR, Phi_jj = D_j + D_j N_jR Phi_RR N_Rj D_j.
     """
-    plan, system = at.system.plan, at.system
+    plan = at.system.plan
     T: dict[int, np.ndarray] = {}
     diagonal: dict[int, np.ndarray] = {}  # Phi_mm
     across: dict[tuple[int, int], np.ndarray] = {}  # Phi_mn, n later than m
     border: dict[int, np.ndarray] = {}  # Phi_md on the pattern of m
     for j in reversed(plan.chain):
         last = j == plan.chain[0]
-        if last and not plan.later(j) and system.pairs is not None:
-            T[j] = system.pairs.quadratic(at.Phi)
-            break
         if last and not plan.later(j):
-            T[j] = pairs.quadratic(at.rows(j), at.Phi) if plan.n_dense else 0.0 * at.D[j]
+            T[j] = at.sums(j).quadratic(at.covariance) if plan.n_dense else 0.0 * at.D[j]
             break
         G_d = _on_border(at, j, border)
         G = {m: _on_link(at, j, m, diagonal, across, border) for m in plan.later(j)}
@@ -128,18 +134,11 @@ def _dense_score_product(at: Factorisation, t: int) -> np.ndarray:
     k, q = plan.sizes[t]
     typical = np.trace(at.system.gram.factors[t].zz.sum(axis=2)) / max(q * k, 1)
     if np.linalg.svd(Lambda, compute_uv=False).min() ** 2 * typical > 1e-5:
-        left = q * np.eye(k) - _diagonal_blocks(at.Sigma, plan, t).sum(axis=0)
+        left = q * np.eye(k) - at.Sigma[t].sum(axis=0)
         inverse = np.linalg.inv(Lambda)
         return inverse.T @ left @ inverse
     first = plan.offsets[t]
-    rows = at.K[first : first + k * q]
+    rows = at.K.full[first : first + k * q]
     product = (rows @ at.Phi).reshape(q, k, -1)
     lost = np.einsum("qan,qbn->ab", product, rows.reshape(q, k, -1))
-    return _diagonal_blocks(at.K, plan, t).sum(axis=0) - lost
-
-
-def _diagonal_blocks(matrix: np.ndarray, plan: Plan, t: int) -> np.ndarray:
-    """(q, k, k) diagonal blocks of a dense factor."""
-    k, q = plan.sizes[t]
-    at = plan.offsets[t] + np.arange(q)[:, None] * k + np.arange(k)
-    return matrix[at[:, :, None], at[:, None, :]]
+    return diagonal_blocks(at.K, plan, t).sum(axis=0) - lost

@@ -13,11 +13,11 @@ from functools import cached_property
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import lapack
 
 from sklme._engine import blocks, pairs
 from sklme._engine.design import sum_by_level
 from sklme._engine.elimination import Plan
+from sklme._engine.symmetric import Symmetric
 from sklme._engine.system import Stacks, System, flat, light, unflat
 
 Noise = Callable[[int, np.ndarray], np.ndarray]
@@ -34,16 +34,28 @@ class Factorisation:
     N: dict[int, np.ndarray]  # swept Z_j'Z_j
     links: dict[tuple[int, int], np.ndarray]  # swept Z_j'Z_m
     entries: dict[int, np.ndarray]  # swept Z_j'Z_d on its pattern
-    K: np.ndarray  # swept Z_d'Z_d
-    Sigma: np.ndarray  # (I + Lambda' K Lambda)^-1
-    Phi: np.ndarray  # Lambda Sigma Lambda'
+    K: Symmetric  # swept Z_d'Z_d
+    Sigma: dict[int, np.ndarray]  # blocks of (I + Lambda' K Lambda)^-1 by level, (q, k, k)
+    covariance: Symmetric  # Lambda (I + Lambda' K Lambda)^-1 Lambda'
+
+    @property
+    def Phi(self) -> np.ndarray:
+        """Covariance of the effects of the dense factors given y and beta, over sigma^2."""
+        return self.covariance.full
 
     def rows(self, j: int) -> list[sparse.csr_array]:
         """Swept Z_j'Z_d as one sparse matrix (levels x n_dense) a coefficient."""
         plan = self.system.plan
         if j == plan.chain[0]:  # nothing was swept before it
             return self.system.first_rows
-        return plan.rows(j, self.entries[j])
+        return pairs.sparse_rows(plan.patterns[j], self.entries[j], plan.n_dense)
+
+    def sums(self, j: int) -> pairs.RowSums:
+        """Sums over those rows, for a factor that meets dense ones."""
+        plan = self.system.plan
+        if j == plan.chain[0]:
+            return self.system.first_sums
+        return pairs.row_sums(plan.patterns[j], self.entries[j], plan.n_dense, constant=False)
 
     @cached_property
     def products(self) -> dict[int, list[tuple]]:
@@ -67,11 +79,11 @@ class Factorisation:
                 E[m] -= _by_parent(np.einsum("acq,amq->cmq", link, Y), plan, j, m)
             if plan.n_dense:
                 dense -= sum(Rt @ y.T for (_, Rt), y in zip(self.products[j], Y, strict=True))
-        b_dense = self.Phi @ dense
+        b_dense = self.covariance.times(dense)
         if noise is not None and plan.n_dense:
             b_dense = b_dense + noise(-1, self.Phi[:, :, None])[..., 0]
         b = _scatter(b_dense, plan)
-        scores = _scatter(dense - self.K @ b_dense, plan)
+        scores = _scatter(dense - self.K.times(b_dense), plan)
         for j in reversed(plan.chain):
             rest = E[j] - self._from_later(j, b, b_dense)
             b[j] = np.einsum("abq,bmq->amq", self.D[j], rest)
@@ -92,25 +104,18 @@ class Factorisation:
 
 
 def factorise(system: System, Lambdas: list[np.ndarray]) -> Factorisation:
-    """Sweep the chain, then factor the dense block. The last result is kept."""
+    """Sweep the chain, then factor the dense block. The last result is kept, the one before not:
+
+    its memory serves again.
+    """
     if system.last is not None and _equal(system.last.Lambdas, Lambdas):
         return system.last
     plan, gram = system.plan, system.gram
     N = {j: gram.factors[j].zz.copy() for j in plan.chain}
     links = {key: link.copy() for key, link in plan.links.items()}
     entries = {j: e.copy() for j, e in plan.entries.items()}
-    at = Factorisation(
-        system,
-        Lambdas,
-        0.0,
-        {},
-        N,
-        links,
-        entries,
-        plan.block.copy(),
-        np.zeros((0, 0)),
-        np.zeros((0, 0)),
-    )
+    K, work = _memory(system)
+    at = Factorisation(system, Lambdas, 0.0, {}, N, links, entries, K, {}, work)
     for j in plan.chain:
         D, log_det = blocks.woodbury(N[j][:, :, None, :], Lambdas[j][None])
         at.D[j] = D[:, :, 0]
@@ -119,6 +124,20 @@ def factorise(system: System, Lambdas: list[np.ndarray]) -> Factorisation:
     _factor_dense(at)
     system.last = at
     return at
+
+
+def _memory(system: System) -> tuple[Symmetric, Symmetric]:
+    """Z_d'Z_d, and as much memory again: where the last factorisation stood, if there is one."""
+    n, old = system.plan.n_dense, system.last
+    if old is None:
+        K, work = np.zeros((n, n)), np.empty((n, n))
+    else:
+        K, work = old.K.lower, old.covariance.lower
+        K.fill(0.0)
+        system.last = old.K = old.covariance = None
+    cells, values = system.plan.block
+    K.ravel()[cells] = values
+    return Symmetric(K), Symmetric(work)
 
 
 def _equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
@@ -140,43 +159,29 @@ def _sweep(at: Factorisation, j: int) -> None:
             part = np.einsum("cbe,be->ce", spread, at.entries[j])
             at.entries[m] -= sum_by_level(plan.moves[j, m], at.entries[m].shape[1], part)
     if plan.n_dense:
-        at.K -= _schur(at, j)
-
-
-def _schur(at: Factorisation, j: int) -> np.ndarray:
-    """sum_l N_l' D_l N_l; above the diagonal it may be missing."""
-    if j == at.system.plan.chain[0] and at.system.pairs is not None:
-        return at.system.pairs.schur(at.D[j])
-    root = blocks.cholesky_semidefinite(at.D[j])
-    return pairs.schur(at.rows(j), blocks.transpose(root))
+        at.sums(j).subtract(at.K.lower, D)
 
 
 def _factor_dense(at: Factorisation) -> None:
-    """Sigma = (I + Lambda' K Lambda)^-1 and Phi = Lambda Sigma Lambda' of the dense block."""
+    """Sigma = (I + Lambda' K Lambda)^-1 and Lambda Sigma Lambda' of the dense block, in place."""
     plan = at.system.plan
     if not plan.n_dense:
-        at.Sigma = at.Phi = np.zeros((0, 0))
         return
-    _mirror(at.K)
     L = _dense_factor(plan, at.Lambdas)
-    S = _both_sides(L, at.K)
-    S.flat[:: plan.n_dense + 1] += 1.0
-    root, failed = lapack.dpotrf(S.T, lower=1, overwrite_a=1)  # S' is S in LAPACK's order: no copy
-    at.log_det += np.nan if failed else 2.0 * float(np.log(np.diag(root)).sum())
-    inverse, _ = lapack.dpotri(root, lower=1, overwrite_c=1)
-    at.Sigma = _mirror(inverse)
-    at.Phi = _both_sides(L.T, at.Sigma)
+    S = _both_sides(L, at.K, at.covariance.lower)
+    S.lower.flat[:: plan.n_dense + 1] += 1.0
+    Sigma, log_det = S.inverted()
+    at.log_det += log_det
+    at.Sigma = {t: diagonal_blocks(Sigma, plan, t) for t in plan.dense}
+    at.covariance = _both_sides(L.T, Sigma, Sigma.lower)
 
 
-def _mirror(matrix: np.ndarray) -> np.ndarray:
-    """Copy the lower triangle to the upper one, in place, tile by tile."""
-    n, tile = len(matrix), 256
-    for i in range(0, n, tile):
-        here = slice(i, min(i + tile, n))
-        corner = np.tril(matrix[here, here])
-        matrix[here, here] = corner + np.tril(corner, -1).T
-        matrix[here, here.stop :] = matrix[here.stop :, here].T
-    return matrix
+def diagonal_blocks(matrix: Symmetric, plan: Plan, t: int) -> np.ndarray:
+    """(q, k, k) diagonal blocks of a dense factor."""
+    k, q = plan.sizes[t]
+    at = plan.offsets[t] + np.arange(q)[:, None] * k + np.arange(k)
+    lower = np.tril(matrix.lower[at[:, :, None], at[:, None, :]])
+    return lower + np.tril(lower, -1).swapaxes(1, 2)
 
 
 def _dense_factor(plan: Plan, Lambdas: list[np.ndarray]) -> sparse.csr_array | np.ndarray:
@@ -187,13 +192,11 @@ def _dense_factor(plan: Plan, Lambdas: list[np.ndarray]) -> sparse.csr_array | n
     return sparse.csr_array(sparse.block_diag(parts, format="csr"))
 
 
-def _both_sides(L, K: np.ndarray) -> np.ndarray:
-    """L' K L for a symmetric K."""
+def _both_sides(L, K: Symmetric, out: np.ndarray) -> Symmetric:
+    """L' K L; in `out` where L is diagonal."""
     if isinstance(L, np.ndarray):
-        out = K * L
-        out *= L[:, None]
-        return np.ascontiguousarray(out)
-    return np.ascontiguousarray(L.T @ np.ascontiguousarray((L.T @ K).T))
+        return K.scaled(L, out)
+    return Symmetric(np.ascontiguousarray(L.T @ np.ascontiguousarray((L.T @ K.full).T)))
 
 
 def _by_parent(values: np.ndarray, plan: Plan, j: int, m: int) -> np.ndarray:

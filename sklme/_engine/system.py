@@ -23,13 +23,10 @@ class System:
         self.gram = gram
         self.plan: Plan = make_plan(gram)
         self.last: Any = None  # the latest factorisation, which often serves again
-        first = self.plan.chain[0]
-        self.pairs = (
-            pairs.pair_sums(self.plan.patterns[first], self.plan.entries[first], self.plan.n_dense)
-            if self.plan.n_dense
-            else None
-        )
-        self.first_rows = self.plan.rows(first, self.plan.entries[first])
+        first, n_dense = self.plan.chain[0], self.plan.n_dense
+        rows = self.plan.patterns[first], self.plan.entries[first], n_dense
+        self.first_sums: Any = pairs.row_sums(*rows, constant=True) if n_dense else None
+        self.first_rows = pairs.sparse_rows(*rows)
         self.matrices = {}
         for s, t in combinations(range(len(gram.factors)), 2):
             self.matrices[s, t] = light(_as_matrix(gram, s, t))
