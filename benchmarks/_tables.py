@@ -34,20 +34,28 @@ def _preface(results):
 
 def _summary(workloads):
     lines = [
-        "| workload | sklme | fastest correct peer | its time | peer / sklme | memory, the same |",
-        "|---|--:|---|--:|--:|--:|",
+        "| workload | sklme | sklme[fast] | fastest correct peer | its time | peer / sklme "
+        "| peer / sklme[fast] | memory, peer / sklme |",
+        "|---|--:|--:|---|--:|--:|--:|--:|",
     ]
     for w in workloads.values():
         ours, name = w["packages"].get("sklme", {}), fastest_peer(w["packages"])
+        fast = w["packages"].get("sklme-fast", {})
         if not ours.get("correct") or name is None:
             continue
         peer = w["packages"][name]
         lines.append(
-            f"| {_cell(w['title'])} | {time(ours['seconds'])} | {PACKAGES[name].label} "
-            f"| {time(peer['seconds'])} | {peer['seconds'] / ours['seconds']:.2g}x "
+            f"| {_cell(w['title'])} | {time(ours['seconds'])} "
+            f"| {time(fast['seconds']) if fast.get('correct') else ''} "
+            f"| {PACKAGES[name].label} | {time(peer['seconds'])} "
+            f"| {_times(peer, ours)} | {_times(peer, fast) if fast.get('correct') else ''} "
             f"| {_ratio(peer['peak_mb'], ours['peak_mb'])} |"
         )
     return "\n".join(lines)
+
+
+def _times(peer, ours):
+    return f"{peer['seconds'] / ours['seconds']:.2g}x"
 
 
 def _workload(w):
