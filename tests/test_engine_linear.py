@@ -157,6 +157,22 @@ def level_columns(term):
 
 
 @settings(max_examples=25)
+@given(problems(n_outputs=2, factors=(1, 1)))
+def test_levels_may_be_taken_in_pieces(problem):
+    (evaluate,) = evaluators(problem)
+    expected = evaluate(problem.theta)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(single, "LEVELS", 3)
+        found = evaluate(problem.theta)
+        solved = single.solution(problem.gram, problem.Lambdas, reml=problem.reml, latest={})
+    plain = single.solution(problem.gram, problem.Lambdas, reml=problem.reml, latest={})
+    for name in ("value", "gradient", "average", "observed"):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert_allclose(one, other, rtol=1e-9, atol=1e-9 * (1 + np.abs(other).max()), err_msg=name)
+    assert_allclose(solved.effects[0], plain.effects[0], rtol=1e-9, atol=1e-11)
+
+
+@settings(max_examples=25)
 @given(problems(n_outputs=3, factors=(1, 2)), st.booleans())
 def test_several_responses_are_the_loop_over_them(problem, in_chunks):
     """Also when each response is a chunk of its own."""

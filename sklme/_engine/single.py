@@ -18,17 +18,25 @@ from sklme._engine.newton import Evaluate
 from sklme._engine.records import Evaluation, Solution
 
 CHUNK = 4_000_000  # numbers in one (k, responses, levels) array before responses are split
+LEVELS = 16_384  # levels in a piece; its arrays stay in the cache
 
 
 @dataclass(frozen=True)
-class _Point:
-    """The quantities at one theta that criterion, derivatives and solution share."""
+class _Piece:
+    """Some levels at one theta."""
 
     A: np.ndarray  # (k, k, 1, G)
     B: np.ndarray  # (k, p, G)
     C: np.ndarray  # (k, r, G)
     D: np.ndarray  # (k, k, r, G)
     counts: np.ndarray | None  # (G,)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The quantities at one theta that criterion, derivatives and solution share."""
+
+    pieces: list[_Piece]
     log_det: np.ndarray  # (r,)
     fixed: FixedPart
 
@@ -69,19 +77,40 @@ def posterior_factor(gram: Gram, Lambda: np.ndarray) -> np.ndarray:
 
 
 def _point(gram: Gram, Lambda: np.ndarray, which: np.ndarray, reml: bool) -> _Point:
-    f = gram.factors[0]
-    A, B, C = f.zz[:, :, None, :], f.zx, f.zy[:, which]
-    D, log_det = blocks.woodbury(A, Lambda, f.counts)
-    DC = np.einsum("abrg,brg->arg", D, C)
-    r, (k, p, G) = len(which), B.shape
-    flat = B.transpose(0, 2, 1).reshape(k * G, p)
-    xvx = gram.xx - _stacked(np.einsum("abrg,bpg->rpag", D, B)) @ flat
-    xvy = gram.xy[:, which].T - DC.swapaxes(0, 1).reshape(r, k * G) @ flat
-    yvy = gram.yy[which] - np.einsum("arg,arg->r", C, DC)
+    f, r = gram.factors[0], len(which)
+    p = len(gram.xx)
+    pieces, log_det = [], np.zeros(r)
+    lost = [np.zeros((r, p, p)), np.zeros((r, p)), np.zeros(r)]
+    for at in (slice(i, i + LEVELS) for i in range(0, f.n_levels, LEVELS)):
+        A, B, C = f.zz[:, :, None, at], f.zx[:, :, at], f.zy[:, which, at]
+        counts = None if f.counts is None else f.counts[at]
+        D, part = blocks.woodbury(A, Lambda, counts)
+        log_det += part
+        pieces.append(_Piece(A, B, C, D, counts))
+        for total, more in zip(lost, _lost(B, C, D), strict=True):
+            total += more
     fixed = solve_fixed(
-        xvx, xvy, yvy, (np.diag(gram.xx), gram.yy[which]), log_det, gram.total, reml
+        gram.xx - lost[0],
+        gram.xy[:, which].T - lost[1],
+        gram.yy[which] - lost[2],
+        (np.diag(gram.xx), gram.yy[which]),
+        log_det,
+        gram.total,
+        reml,
     )
-    return _Point(A, B, C, D, f.counts, log_det, fixed)
+    return _Point(pieces, log_det, fixed)
+
+
+def _lost(B: np.ndarray, C: np.ndarray, D: np.ndarray):
+    """sum over levels of B'DB (r, p, p), B'DC (r, p) and C'DC (r,)."""
+    (k, p, G), r = B.shape, C.shape[1]
+    flat = B.transpose(0, 2, 1).reshape(k * G, p)
+    DC = np.einsum("abrg,brg->arg", D, C)
+    return (
+        _stacked(np.einsum("abrg,bpg->rpag", D, B)) @ flat,
+        DC.swapaxes(0, 1).reshape(r, k * G) @ flat,
+        np.einsum("arg,arg->r", C, DC),
+    )
 
 
 def _stacked(B: np.ndarray) -> np.ndarray:
@@ -91,10 +120,12 @@ def _stacked(B: np.ndarray) -> np.ndarray:
 
 
 def _solve(point: _Point) -> Solution:
-    e = point.C - np.einsum("apg,rp->arg", point.B, point.fixed.beta)
-    b = np.einsum("abrg,brg->arg", point.D, e)
-    fixed = point.fixed
-    return Solution(fixed.beta, fixed.xvx, fixed.rss, point.log_det, (b,))
+    fixed, b = point.fixed, []
+    for piece in point.pieces:
+        e = piece.C - np.einsum("apg,rp->arg", piece.B, fixed.beta)
+        b.append(np.einsum("abrg,brg->arg", piece.D, e))
+    effects = b[0] if len(b) == 1 else np.concatenate(b, axis=2)
+    return Solution(fixed.beta, fixed.xvx, fixed.rss, point.log_det, (effects,))
 
 
 def _derivatives(point: _Point, Lambda: np.ndarray, basis: np.ndarray) -> Evaluation:
@@ -105,40 +136,58 @@ def _derivatives(point: _Point, Lambda: np.ndarray, basis: np.ndarray) -> Evalua
     w_p'P w_q / s2 - a_p a_q / nu + 2 tr(M B_p B_q'), where w_p = dV_p P y = Z c_p: the average
     information of Gilmour, Thompson and Cullis (1995) and the term in d2V that it leaves out.
     """
-    A, B, D, fixed = point.A, point.B, point.D, point.fixed
-    AD = blocks.multiply(A, D)
-    S = A - blocks.multiply(AD, A)  # Z'V^-1Z by level
-    half = _half_projected(B, AD, fixed.root)  # R^-1 X'V^-1Z, (r, p, k, G)
-    e = point.C - np.einsum("apg,rp->arg", B, fixed.beta)
-    z = e - np.einsum("abrg,brg->arg", AD, e)
-    J = np.einsum("rpag,rpbg->abrg", half, half) if fixed.reml else None  # S - Z'PZ by level
-    left = blocks.total(S, point.counts)
-    left = left if J is None else left - J.sum(axis=-1)
-    M = np.moveaxis(left, 2, 0) - _outer(z.swapaxes(0, 1)) / fixed.s2[:, None, None]
+    fixed = point.fixed
     T = basis @ Lambda.swapaxes(1, 2)[:, None]
     T = T + T.swapaxes(2, 3)  # dV_p = Z T_p Z'
-    c = np.einsum("rmab,brg->rmag", T, z)
-    flat_c = _stacked(c)
-    h = flat_c @ _stacked(half).swapaxes(1, 2)
-    a = np.einsum("rmag,arg->rm", c, z) / fixed.s2[:, None]
-    Sc = _stacked(np.einsum("abrg,rmbg->rmag", S, c))
-    information = flat_c @ Sc.swapaxes(1, 2) - h @ h.swapaxes(1, 2)
-    expected = _expected(S, J, T, half, point.counts)
+    left, zz, a, h, cSc, SS, F = _over_pieces([_sums(piece, fixed, T) for piece in point.pieces])
+    M = np.moveaxis(left, 2, 0) - zz / fixed.s2[:, None, None]
+    information = cSc - h @ h.swapaxes(1, 2)
+    expected = _contract(SS, T)
+    if fixed.reml:
+        expected = expected + np.einsum("rmpq,rnpq->rmn", F, F)
+    a = a / fixed.s2[:, None]
     return assemble(fixed, [M], [basis], [Lambda], information, expected, a)
 
 
-def _expected(S: np.ndarray, J: np.ndarray | None, T: np.ndarray, half, counts) -> np.ndarray:
-    """tr(P V_p P V_q) by level: V_p = Z T_p Z', Z'PZ = S - J with J = half'half.
+def _over_pieces(parts: list[tuple]) -> tuple:
+    return (
+        parts[0] if len(parts) == 1 else tuple(np.sum(x, axis=0) for x in zip(*parts, strict=True))
+    )
 
-    Without J (ML) it is tr(V^-1 V_p V^-1 V_q).
+
+def _sums(piece: _Piece, fixed: FixedPart, T: np.ndarray) -> tuple:
+    """Sums over levels: [Z'PZ]_ll, z z', c'z, R^-1 X'V^-1Z c, c'Z'V^-1Z c, those of `_expected`."""
+    A, B, D = piece.A, piece.B, piece.D
+    AD = blocks.multiply(A, D)
+    S = A - blocks.multiply(AD, A)  # Z'V^-1Z by level
+    half = _half_projected(B, AD, fixed.root)  # R^-1 X'V^-1Z, (r, p, k, G)
+    e = piece.C - np.einsum("apg,rp->arg", B, fixed.beta)
+    z = e - np.einsum("abrg,brg->arg", AD, e)
+    J = np.einsum("rpag,rpbg->abrg", half, half) if fixed.reml else None  # S - Z'PZ by level
+    left = blocks.total(S, piece.counts)
+    left = left if J is None else left - J.sum(axis=-1)
+    c = np.einsum("rmab,brg->rmag", T, z)
+    flat_c = _stacked(c)
+    a = np.einsum("rmag,arg->rm", c, z)
+    h = flat_c @ _stacked(half).swapaxes(1, 2)
+    cSc = flat_c @ _stacked(np.einsum("abrg,rmbg->rmag", S, c)).swapaxes(1, 2)
+    SS, F = _expected(S, J, T, half, piece.counts)
+    return left, _outer(z.swapaxes(0, 1)), a, h, cSc, SS, F
+
+
+def _expected(S: np.ndarray, J: np.ndarray | None, T: np.ndarray, half, counts) -> tuple:
+    """Sums that make tr(P V_p P V_q): V_p = Z T_p Z', Z'PZ = S - J with J = half'half.
+
+    sum of S (S - 2 J) over levels, and of half T_p half'. Without J (ML) it is
+    tr(V^-1 V_p V^-1 V_q).
     """
     weighted = S if counts is None else S * counts
     if J is None:
-        return _contract(_products(S, weighted), T)
+        return _products(S, weighted), np.zeros(1)
     turned = np.einsum("rpbg,rmab->rmpag", half, T)
     r, m, p, k, G = turned.shape
     F = turned.reshape(r, m, p, k * G) @ _stacked(half).swapaxes(1, 2)[:, None]
-    return _contract(_products(S, weighted - 2.0 * J), T) + np.einsum("rmpq,rnpq->rmn", F, F)
+    return _products(S, weighted - 2.0 * J), F
 
 
 def _products(S: np.ndarray, J: np.ndarray) -> np.ndarray:
