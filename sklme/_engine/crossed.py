@@ -6,20 +6,35 @@ from sklme._engine.covariance import Charts
 from sklme._engine.fixed import FixedPart, assemble, solve_fixed
 from sklme._engine.newton import Evaluate
 from sklme._engine.records import Evaluation, Solution
-from sklme._engine.selected import score_products
+from sklme._engine.selected import estimated_score_products, score_products
 from sklme._engine.sweep import Factorisation, factorise
 from sklme._engine.system import Stacks, System
 
+LARGE = 500  # columns of the dense block from which on its inverse is worth a detour
+FAR = 0.5  # standard deviations of a gradient; that of an estimate is off by less than a tenth
+
 
 def criterion(system: System, charts: Charts, *, reml: bool) -> Evaluate:
-    """theta (1, m), responses -> value and derivatives of -2 log-likelihood, for one response."""
+    """theta (1, m), responses -> value and derivatives of -2 log-likelihood, for one response.
+
+    With a large dense block the derivatives at the first point are estimates if it is far from the
+    optimum: a step from there need not be exact, and the inverse takes two thirds of the time.
+    """
+    first = system.plan.n_dense >= LARGE
 
     def evaluate(theta: np.ndarray, which: np.ndarray) -> Evaluation:
+        nonlocal first
         Lambdas = charts.factors(theta, which)
         bases = [charts.basis(t, which) for t in range(len(Lambdas))]
         at = factorise(system, [Lambda[0] for Lambda in Lambdas])
         fixed, scores = _fixed(at, reml)[:2]
-        return _derivatives(at, fixed, scores, Lambdas, bases)
+        here = at, fixed, scores, Lambdas, bases
+        if first:
+            first = False
+            rough = _derivatives(*here, estimated_score_products(at))
+            if _is_far(rough):
+                return rough
+        return _derivatives(*here, score_products(at))
 
     return evaluate
 
@@ -59,14 +74,25 @@ def _fixed(at: Factorisation, reml: bool) -> tuple[FixedPart, Stacks, Stacks]:
     return fixed, scores, effects
 
 
-def _derivatives(at: Factorisation, fixed: FixedPart, scores: Stacks, Lambdas, bases) -> Evaluation:
-    """The formulas of the single factor (there `_derivatives`), factor by factor."""
+def _is_far(at: Evaluation) -> bool:
+    """Whether a gradient is large against its standard deviation, the root of the information."""
+    information = np.abs(np.einsum("rii->ri", at.average))
+    return bool((at.gradient**2 > FAR**2 * information).any())
+
+
+def _derivatives(
+    at: Factorisation, fixed: FixedPart, scores: Stacks, Lambdas, bases, products
+) -> Evaluation:
+    """The formulas of the single factor (there `_derivatives`), factor by factor.
+
+    products : of each factor the sum over levels of [Z'V^-1Z]_ll
+    """
     coefficients = np.append(-fixed.beta[0], 1.0)
     z = [np.einsum("apq,p->aq", s, coefficients) for s in scores]
     p = len(fixed.beta[0])
     half = [_solve_root(fixed.root[0], s[:, :p]) for s in scores]  # R^-1 X'V^-1Z
     Ms, W, h, a = [], [], [], []
-    for t, S in enumerate(score_products(at)):
+    for t, S in enumerate(products):
         M = S - z[t] @ z[t].T / fixed.s2[0]
         if fixed.reml:
             M = M - np.einsum("apq,bpq->ab", half[t], half[t])
