@@ -5,17 +5,21 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from test_engine_gram import problems
-from test_engine_linear import evaluators
+from test_engine_linear import differences, evaluators
 
-from sklme._engine import pairs
+from sklme._engine import crossed, pairs
+from sklme._engine.covariance import Charts, Structure
+from sklme._engine.design import Design, Factor
 from sklme._engine.elimination import Pattern
-from sklme._engine.selected import posterior_blocks
+from sklme._engine.gram import frame_of, gram
+from sklme._engine.problem import make_problem
+from sklme._engine.selected import estimated_score_products, posterior_blocks, score_products
 from sklme._engine.sweep import factorise
-from sklme._engine.symmetric import Symmetric
+from sklme._engine.symmetric import Inverse, Symmetric
 from sklme._engine.system import System
 
 WAYS = [pairs.DenseRows, pairs.Loops, pairs.PairSums, pairs.Strips]
@@ -95,6 +99,48 @@ def test_the_criterion_is_the_same_in_every_way(way, problem):
         assert_allclose(one, another, rtol=1e-10, atol=1e-11)
 
 
+@settings(max_examples=25)
+@given(problems(factors=(2, 3)))
+def test_observed_is_the_exact_hessian_of_small_factors(problem):
+    assume(all(f.k * f.n_levels <= crossed.FEW for f in problem.gram.factors))
+    (evaluate,) = evaluators(problem)
+    expected = differences(lambda t: evaluate(t[None]).gradient[0], problem.theta[0])
+    found = evaluate(problem.theta).observed[0]
+    scale = np.abs(expected).max() + 1
+    assert_allclose(found / scale, expected / scale, rtol=0, atol=1e-5)
+
+
+def test_estimated_traces_are_near_and_the_first_step_may_use_them(monkeypatch):
+    """Exact where signs cannot matter, near elsewhere; the search ends where it would anyway."""
+    monkeypatch.setattr(crossed, "LARGE", 1)
+    whole = crossed_problem(np.random.default_rng(1), n=4000, levels=(90, 70))
+    at = factorise(System(whole), [np.array([[0.3]]), np.array([[0.4]])])
+    estimated, exact = estimated_score_products(at), score_products(at)
+    assert_allclose(np.ravel(estimated), np.ravel(exact), rtol=0.02)
+    problem = make_problem(whole, (Structure(1, ((0,),)),) * 2, True)
+    rough, record = problem.optimise(np.array([True]), 1e-8, 50, None)
+    monkeypatch.setattr(crossed, "LARGE", np.inf)
+    plain, _ = problem.optimise(np.array([True]), 1e-8, 50, None)
+    assert record.converged.all() and record.decrement[0] <= 1e-8
+    assert_allclose(rough, plain, rtol=1e-7)
+
+
+def test_near_the_optimum_the_first_point_is_exact(monkeypatch):
+    whole = crossed_problem(np.random.default_rng(1), n=4000, levels=(90, 70))
+    structures = (Structure(1, ((0,),)),) * 2
+    Lambdas, _ = make_problem(whole, structures, True).optimise(np.array([True]), 1e-8, 50, None)
+    charts = Charts(structures, 1)
+    theta = charts.theta(Lambdas, np.array([0]))
+    monkeypatch.setattr(crossed, "LARGE", 1)
+    evaluate = crossed.criterion(System(whole), charts, reml=True)
+    near, again = (evaluate(theta, np.array([0])).gradient for _ in range(2))
+    assert_allclose(near, again, rtol=0, atol=1e-9)
+    evaluate = crossed.criterion(System(whole), charts, reml=True)
+    far, exact = (evaluate(2 * theta, np.array([0])).gradient for _ in range(2))
+    assert np.abs(far - exact).max() > 1e-6  # an estimate
+    assert_allclose(far, exact, rtol=0.1)
+
+
 @settings(max_examples=50)
 @given(st.integers(1, 9), st.integers(0, 2**32 - 1), st.integers(1, 20))
 def test_a_symmetric_matrix_needs_one_triangle(n, seed, tile):
@@ -110,14 +156,16 @@ def test_a_symmetric_matrix_needs_one_triangle(n, seed, tile):
             scaled = given_.scaled(scale, given_.lower if out is None else out)
             assert_allclose(scaled.full, scale[:, None] * A * scale, rtol=1e-12, atol=1e-12)
         matrix = lower_only(A)
-        inverse, log_det = matrix.inverted()
-        assert np.shares_memory(inverse.lower, matrix.lower)
-        assert_allclose(inverse.full, np.linalg.inv(A), rtol=1e-7, atol=1e-9)
-        assert_allclose(log_det, np.linalg.slogdet(A)[1], rtol=1e-10, atol=1e-10)
+        inverse = Inverse(matrix)
+        assert_allclose(inverse.log_det, np.linalg.slogdet(A)[1], rtol=1e-10, atol=1e-10)
+        assert_allclose(inverse.times(b), np.linalg.solve(A, b), rtol=1e-7, atol=1e-9)
+        entries = inverse.entries()
+        assert np.shares_memory(entries.lower, matrix.lower)
+        assert_allclose(entries.full, np.linalg.inv(A), rtol=1e-7, atol=1e-9)
 
 
 def test_a_matrix_that_is_not_positive_has_no_log_determinant():
-    assert np.isnan(Symmetric(-np.eye(3)).inverted()[1])
+    assert np.isnan(Inverse(Symmetric(-np.eye(3))).log_det)
 
 
 def test_a_response_does_not_disturb_the_factorisation_of_another():
@@ -137,14 +185,12 @@ def test_a_response_does_not_disturb_the_factorisation_of_another():
     assert_allclose(factorise(first, Lambdas).Phi, kept, rtol=1e-12, atol=1e-14)
 
 
-def crossed_problem(rng):
-    from sklme._engine.covariance import Structure
-    from sklme._engine.design import Design, Factor
-    from sklme._engine.gram import frame_of, gram
-
-    n = 60
-    factors = tuple(Factor(rng.integers(0, q, n), q, np.ones((n, 1))) for q in (9, 7))
+def crossed_problem(rng, n=60, levels=(9, 7)):
+    """The cross-products of two crossed random intercepts."""
+    factors = tuple(Factor(rng.integers(0, q, n), q, np.ones((n, 1))) for q in levels)
     design, y = Design(rng.standard_normal((n, 1)), factors), rng.standard_normal((n, 1))
+    for f in factors:
+        y += 0.5 * rng.standard_normal((f.n_levels, 1))[f.codes]
     structures = (Structure(1, ((0,),)),) * 2
     return gram(design, y, frame_of(design, y, structures))
 

@@ -1,25 +1,43 @@
 """Several grouping factors: the profiled criterion of one response, with its derivatives."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from sklme._engine.covariance import Charts
 from sklme._engine.fixed import FixedPart, assemble, solve_fixed
 from sklme._engine.newton import Evaluate
 from sklme._engine.records import Evaluation, Solution
-from sklme._engine.selected import score_products
+from sklme._engine.selected import estimated_score_products, score_products
 from sklme._engine.sweep import Factorisation, factorise
 from sklme._engine.system import Stacks, System
 
+LARGE = 500  # columns of the dense block from which on its inverse is worth a detour
+FEW = 64  # effects of a factor for which exact second derivatives cost next to nothing
+FAR = 0.5  # standard deviations of a gradient; that of an estimate is off by less than a tenth
+
 
 def criterion(system: System, charts: Charts, *, reml: bool) -> Evaluate:
-    """theta (1, m), responses -> value and derivatives of -2 log-likelihood, for one response."""
+    """theta (1, m), responses -> value and derivatives of -2 log-likelihood, for one response.
+
+    With a large dense block the derivatives at the first point are estimates if it is far from the
+    optimum: a step from there need not be exact, and the inverse takes two thirds of the time.
+    """
+    first = system.plan.n_dense >= LARGE
 
     def evaluate(theta: np.ndarray, which: np.ndarray) -> Evaluation:
+        nonlocal first
         Lambdas = charts.factors(theta, which)
         bases = [charts.basis(t, which) for t in range(len(Lambdas))]
         at = factorise(system, [Lambda[0] for Lambda in Lambdas])
         fixed, scores = _fixed(at, reml)[:2]
-        return _derivatives(at, fixed, scores, Lambdas, bases)
+        here = at, fixed, scores, Lambdas, bases
+        if first:
+            first = False
+            rough = _derivatives(*here, estimated_score_products(at))
+            if _is_far(rough):
+                return rough
+        return _derivatives(*here, score_products(at))
 
     return evaluate
 
@@ -59,26 +77,76 @@ def _fixed(at: Factorisation, reml: bool) -> tuple[FixedPart, Stacks, Stacks]:
     return fixed, scores, effects
 
 
-def _derivatives(at: Factorisation, fixed: FixedPart, scores: Stacks, Lambdas, bases) -> Evaluation:
-    """The formulas of the single factor (there `_derivatives`), factor by factor."""
+def _is_far(at: Evaluation) -> bool:
+    """Whether a gradient is large against its standard deviation, the root of the information."""
+    information = np.abs(np.einsum("rii->ri", at.average))
+    return bool((at.gradient**2 > FAR**2 * information).any())
+
+
+def _derivatives(
+    at: Factorisation, fixed: FixedPart, scores: Stacks, Lambdas, bases, products
+) -> Evaluation:
+    """The formulas of the single factor (there `_derivatives`), factor by factor.
+
+    products : of each factor the sum over levels of [Z'V^-1Z]_ll
+    """
     coefficients = np.append(-fixed.beta[0], 1.0)
     z = [np.einsum("apq,p->aq", s, coefficients) for s in scores]
     p = len(fixed.beta[0])
     half = [_solve_root(fixed.root[0], s[:, :p]) for s in scores]  # R^-1 X'V^-1Z
+    Ts = [_twice_symmetric(b[0] @ L[0].T) for b, L in zip(bases, Lambdas, strict=True)]
     Ms, W, h, a = [], [], [], []
-    for t, S in enumerate(score_products(at)):
+    for t, S in enumerate(products):
         M = S - z[t] @ z[t].T / fixed.s2[0]
         if fixed.reml:
             M = M - np.einsum("apq,bpq->ab", half[t], half[t])
         Ms.append(M[None])
-        T = bases[t][0] @ Lambdas[t][0].T
-        c = np.einsum("mab,bq->amq", T + T.swapaxes(1, 2), z[t])
+        c = np.einsum("mab,bq->amq", Ts[t], z[t])
         W.append(c)
         h.append(np.einsum("apq,amq->mp", half[t], c))
         a.append(np.einsum("amq,aq->m", c, z[t]) / fixed.s2[0])
     fixed_part = np.concatenate(h)
     information = _quadratic_forms(at, W) - fixed_part @ fixed_part.T
-    return assemble(fixed, Ms, bases, Lambdas, information[None], None, np.concatenate(a)[None])
+    expected = _expected(at, Ts, half if fixed.reml else None, information / fixed.s2[0])
+    return assemble(fixed, Ms, bases, Lambdas, information[None], expected, np.concatenate(a)[None])
+
+
+def _twice_symmetric(T: np.ndarray) -> np.ndarray:
+    return T + T.swapaxes(1, 2)
+
+
+def _expected(at: Factorisation, Ts: Stacks, half: Stacks | None, average: np.ndarray):
+    """tr(P V_p P V_q) for the parameters of factors of few levels; elsewhere the average stands.
+
+    The average information of a factor is a mean over its levels: over a few it is a poor guide.
+    None if no factor is small. V_p = Z_t T_p Z_t'.
+    """
+    ends = np.cumsum([0, *(len(T) for T in Ts)])
+    own = [slice(i, j) for i, j in pairwise(ends)]
+    small = [s for s, (k, q) in enumerate(at.system.plan.sizes) if k * q <= FEW and len(Ts[s])]
+    if not small:
+        return None
+    out = average.copy()
+    for s in small:
+        for t, G in enumerate(_cross_scores(at, s, half)):
+            TG = np.einsum("mac,clbn->malbn", Ts[t], G)
+            GT = np.einsum("albn,mbd->maldn", G, Ts[s])
+            part = np.einsum("malbn,jalbn->mj", TG, GT, optimize=True)
+            out[own[t], own[s]], out[own[s], own[t]] = part, part.T
+    return out[None]
+
+
+def _cross_scores(at: Factorisation, s: int, half: Stacks | None) -> list[np.ndarray]:
+    """Z_t'PZ_s (k_t, q_t, k_s, q_s) for every factor t; Z_t'V^-1Z_s without `half`."""
+    k, q = at.system.plan.sizes[s]
+    _, scores = at.posterior(at.system.times(s, np.eye(k * q).reshape(k, q, k * q).swapaxes(1, 2)))
+    out = []
+    for t, score in enumerate(scores):  # columns run over the coefficients of s, then its levels
+        G = score.swapaxes(1, 2).reshape(*score.shape[::2], k, q)
+        if half is not None:
+            G = G - np.einsum("apl,bpn->albn", half[t], half[s])
+        out.append(G)
+    return out
 
 
 def _quadratic_forms(at: Factorisation, W: Stacks) -> np.ndarray:

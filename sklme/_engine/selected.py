@@ -10,7 +10,8 @@ import numpy as np
 from sklme._engine import blocks, pairs
 from sklme._engine.design import sum_by_level
 from sklme._engine.elimination import Plan
-from sklme._engine.sweep import Factorisation, diagonal_blocks
+from sklme._engine.remainder import diagonal_blocks
+from sklme._engine.sweep import Factorisation
 
 
 def score_products(at: Factorisation) -> list[np.ndarray]:
@@ -21,10 +22,27 @@ def score_products(at: Factorisation) -> list[np.ndarray]:
     for j in plan.chain:
         H = blocks.identity_plus(-blocks.multiply(at.N[j], at.D[j]))
         S = blocks.multiply(H, at.N[j]).sum(axis=-1)
-        out[j] = S - (_shrunk(H, T[j]) if j in T else at.sums(j).summed(at.covariance, H))
+        out[j] = S - (_shrunk(H, T[j]) if j in T else at.sums(j).summed(at.dense.Phi, H))
     for t in plan.dense:
         out[t] = _dense_score_product(at, t)
     return [out[t] for t in sorted(out)]
+
+
+def estimated_score_products(at: Factorisation) -> list[np.ndarray]:
+    """The same from a few random signs a level, without entries of an inverse.
+
+    For independent signs s the mean of s'As is the trace of A (Hutchinson 1990).
+    """
+    system = at.system
+    _, scores = at.posterior(system.signed[1])
+    out, first = [], 0
+    for t, signs in enumerate(system.signed[0]):
+        k, m = len(scores[t]), len(signs)
+        part = scores[t][:, first : first + k * m].reshape(k, k, m, -1)
+        S = np.einsum("bamq,mq->ba", part, signs) / m
+        out.append(0.5 * (S + S.T))
+        first += k * m
+    return out
 
 
 def posterior_blocks(at: Factorisation) -> list[np.ndarray]:
@@ -35,7 +53,7 @@ def posterior_blocks(at: Factorisation) -> list[np.ndarray]:
         D = at.D[j]
         out[j] = D + blocks.multiply(blocks.multiply(D, T), D)
     for t in plan.dense:
-        out[t] = np.moveaxis(diagonal_blocks(at.covariance, plan, t), 0, 2)
+        out[t] = np.moveaxis(diagonal_blocks(at.dense.Phi, plan, t), 0, 2)
     return [out[t] for t in sorted(out)]
 
 
@@ -63,7 +81,7 @@ def _backward(at: Factorisation) -> dict[int, np.ndarray]:
     for j in reversed(plan.chain):
         last = j == plan.chain[0]
         if last and not plan.later(j):
-            T[j] = at.sums(j).quadratic(at.covariance) if plan.n_dense else 0.0 * at.D[j]
+            T[j] = at.sums(j).quadratic(at.dense.Phi) if plan.n_dense else 0.0 * at.D[j]
             break
         G_d = _on_border(at, j, border)
         G = {m: _on_link(at, j, m, diagonal, across, border) for m in plan.later(j)}
@@ -132,13 +150,12 @@ def _dense_score_product(at: Factorisation, t: int) -> np.ndarray:
     """
     plan, Lambda = at.system.plan, at.Lambdas[t]
     k, q = plan.sizes[t]
-    typical = np.trace(at.system.gram.factors[t].zz.sum(axis=2)) / max(q * k, 1)
-    if np.linalg.svd(Lambda, compute_uv=False).min() ** 2 * typical > 1e-5:
-        left = q * np.eye(k) - at.Sigma[t].sum(axis=0)
+    if at.dense.invertible[t]:
+        left = q * np.eye(k) - at.dense.sigma_blocks(t).sum(axis=0)
         inverse = np.linalg.inv(Lambda)
         return inverse.T @ left @ inverse
     first = plan.offsets[t]
-    rows = at.K.full[first : first + k * q]
+    rows = at.dense.K.full[first : first + k * q]
     product = (rows @ at.Phi).reshape(q, k, -1)
     lost = np.einsum("qan,qbn->ab", product, rows.reshape(q, k, -1))
-    return diagonal_blocks(at.K, plan, t).sum(axis=0) - lost
+    return diagonal_blocks(at.dense.K, plan, t).sum(axis=0) - lost

@@ -10,6 +10,7 @@ et al. 2015, sec. 3.2, in the form of a sweep.)
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -17,7 +18,7 @@ from scipy import sparse
 from sklme._engine import blocks, pairs
 from sklme._engine.design import sum_by_level
 from sklme._engine.elimination import Plan
-from sklme._engine.symmetric import Symmetric
+from sklme._engine.remainder import Remainder
 from sklme._engine.system import Stacks, System, flat, light, unflat
 
 Noise = Callable[[int, np.ndarray], np.ndarray]
@@ -34,14 +35,12 @@ class Factorisation:
     N: dict[int, np.ndarray]  # swept Z_j'Z_j
     links: dict[tuple[int, int], np.ndarray]  # swept Z_j'Z_m
     entries: dict[int, np.ndarray]  # swept Z_j'Z_d on its pattern
-    K: Symmetric  # swept Z_d'Z_d
-    Sigma: dict[int, np.ndarray]  # blocks of (I + Lambda' K Lambda)^-1 by level, (q, k, k)
-    covariance: Symmetric  # Lambda (I + Lambda' K Lambda)^-1 Lambda'
+    dense: Any = None  # the Remainder, if there are dense factors
 
     @property
     def Phi(self) -> np.ndarray:
         """Covariance of the effects of the dense factors given y and beta, over sigma^2."""
-        return self.covariance.full
+        return self.dense.Phi.full
 
     def rows(self, j: int) -> list[sparse.csr_array]:
         """Swept Z_j'Z_d as one sparse matrix (levels x n_dense) a coefficient."""
@@ -79,11 +78,11 @@ class Factorisation:
                 E[m] -= _by_parent(np.einsum("acq,amq->cmq", link, Y), plan, j, m)
             if plan.n_dense:
                 dense -= sum(Rt @ y.T for (_, Rt), y in zip(self.products[j], Y, strict=True))
-        b_dense = self.covariance.times(dense)
+        b_dense = self.dense.phi_times(dense) if plan.n_dense else dense
         if noise is not None and plan.n_dense:
             b_dense = b_dense + noise(-1, self.Phi[:, :, None])[..., 0]
         b = _scatter(b_dense, plan)
-        scores = _scatter(dense - self.K.times(b_dense), plan)
+        scores = self._dense_scores(dense, b_dense, b)
         for j in reversed(plan.chain):
             rest = E[j] - self._from_later(j, b, b_dense)
             b[j] = np.einsum("abq,bmq->amq", self.D[j], rest)
@@ -91,6 +90,15 @@ class Factorisation:
                 b[j] = b[j] + noise(j, self.D[j])
             scores[j] = rest - np.einsum("abq,bmq->amq", self.N[j], b[j])
         return [b[t] for t in sorted(b)], [scores[t] for t in sorted(scores)]
+
+    def _dense_scores(self, dense: np.ndarray, b_dense: np.ndarray, b: dict) -> dict:
+        """Z'V^-1r of the dense factors: b = Lambda Lambda' Z'V^-1r, where that can be undone."""
+        if not b:
+            return {}
+        if self.dense.K is not None:
+            return _scatter(dense - self.dense.K.times(b_dense), self.system.plan)
+        G = {t: np.linalg.inv(self.Lambdas[t] @ self.Lambdas[t].T) for t in b}
+        return {t: np.einsum("ab,bmq->amq", G[t], b[t]) for t in b}
 
     def _from_later(self, j: int, b: dict[int, np.ndarray], b_dense: np.ndarray):
         """N_jR b_R over the factors that are eliminated after j."""
@@ -114,37 +122,38 @@ def factorise(system: System, Lambdas: list[np.ndarray]) -> Factorisation:
     N = {j: gram.factors[j].zz.copy() for j in plan.chain}
     links = {key: link.copy() for key, link in plan.links.items()}
     entries = {j: e.copy() for j, e in plan.entries.items()}
-    K, work = _memory(system)
-    at = Factorisation(system, Lambdas, 0.0, {}, N, links, entries, K, {}, work)
+    at = Factorisation(system, Lambdas, 0.0, {}, N, links, entries)
+    K = _dense_products(system)
     for j in plan.chain:
         D, log_det = blocks.woodbury(N[j][:, :, None, :], Lambdas[j][None])
         at.D[j] = D[:, :, 0]
         at.log_det += float(log_det[0])
-        _sweep(at, j)
-    _factor_dense(at)
+        _sweep(at, j, K)
+    if plan.n_dense:
+        at.dense = Remainder(gram, plan, Lambdas, K)
+        at.log_det += at.dense.log_det
     system.last = at
     return at
 
 
-def _memory(system: System) -> tuple[Symmetric, Symmetric]:
-    """Z_d'Z_d, and as much memory again: where the last factorisation stood, if there is one."""
-    n, old = system.plan.n_dense, system.last
-    if old is None:
-        K, work = np.zeros((n, n)), np.empty((n, n))
+def _dense_products(system: System) -> np.ndarray:
+    """Z_d'Z_d on and below the diagonal, where the last factorisation stood if there is one."""
+    n, last = system.plan.n_dense, system.last
+    if last is None or last.dense is None:
+        K = np.zeros((n, n))
     else:
-        K, work = old.K.lower, old.covariance.lower
+        K, last.dense, system.last = last.dense.memory, None, None
         K.fill(0.0)
-        system.last = old.K = old.covariance = None
     cells, values = system.plan.block
     K.ravel()[cells] = values
-    return Symmetric(K), Symmetric(work)
+    return K
 
 
 def _equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def _sweep(at: Factorisation, j: int) -> None:
+def _sweep(at: Factorisation, j: int, K: np.ndarray) -> None:
     """N_st - N_sj D_j N_jt for everything that is eliminated after j."""
     plan, D = at.system.plan, at.D[j]
     later = plan.later(j)
@@ -159,44 +168,7 @@ def _sweep(at: Factorisation, j: int) -> None:
             part = np.einsum("cbe,be->ce", spread, at.entries[j])
             at.entries[m] -= sum_by_level(plan.moves[j, m], at.entries[m].shape[1], part)
     if plan.n_dense:
-        at.sums(j).subtract(at.K.lower, D)
-
-
-def _factor_dense(at: Factorisation) -> None:
-    """Sigma = (I + Lambda' K Lambda)^-1 and Lambda Sigma Lambda' of the dense block, in place."""
-    plan = at.system.plan
-    if not plan.n_dense:
-        return
-    L = _dense_factor(plan, at.Lambdas)
-    S = _both_sides(L, at.K, at.covariance.lower)
-    S.lower.flat[:: plan.n_dense + 1] += 1.0
-    Sigma, log_det = S.inverted()
-    at.log_det += log_det
-    at.Sigma = {t: diagonal_blocks(Sigma, plan, t) for t in plan.dense}
-    at.covariance = _both_sides(L.T, Sigma, Sigma.lower)
-
-
-def diagonal_blocks(matrix: Symmetric, plan: Plan, t: int) -> np.ndarray:
-    """(q, k, k) diagonal blocks of a dense factor."""
-    k, q = plan.sizes[t]
-    at = plan.offsets[t] + np.arange(q)[:, None] * k + np.arange(k)
-    lower = np.tril(matrix.lower[at[:, :, None], at[:, None, :]])
-    return lower + np.tril(lower, -1).swapaxes(1, 2)
-
-
-def _dense_factor(plan: Plan, Lambdas: list[np.ndarray]) -> sparse.csr_array | np.ndarray:
-    """Lambda of the dense factors; its diagonal where all have one coefficient."""
-    if all(plan.sizes[t][0] == 1 for t in plan.dense):
-        return np.concatenate([np.full(plan.sizes[t][1], Lambdas[t][0, 0]) for t in plan.dense])
-    parts = [sparse.kron(sparse.eye_array(plan.sizes[t][1]), Lambdas[t]) for t in plan.dense]
-    return sparse.csr_array(sparse.block_diag(parts, format="csr"))
-
-
-def _both_sides(L, K: Symmetric, out: np.ndarray) -> Symmetric:
-    """L' K L; in `out` where L is diagonal."""
-    if isinstance(L, np.ndarray):
-        return K.scaled(L, out)
-    return Symmetric(np.ascontiguousarray(L.T @ np.ascontiguousarray((L.T @ K.full).T)))
+        at.sums(j).subtract(K, D)
 
 
 def _by_parent(values: np.ndarray, plan: Plan, j: int, m: int) -> np.ndarray:

@@ -40,13 +40,27 @@ class Symmetric:
             part *= scale[here, None]
         return Symmetric(out)
 
-    def inverted(self) -> tuple["Symmetric", float]:
-        """The inverse, in the memory of the matrix, and log |A|; NaN if it is not positive."""
-        n = len(self)  # LAPACK counts by columns: what is lower here is upper there, and no copy
-        root, failed = lapack.dpotrf(self.lower.T, lower=0, overwrite_a=1, clean=0)
-        log_det = np.nan if failed else 2.0 * float(np.log(root.ravel("K")[:: n + 1]).sum())
-        inverse, _ = lapack.dpotri(root, lower=0, overwrite_c=1)
-        return Symmetric(inverse.T), log_det
+
+class Inverse:
+    """The inverse of a symmetric matrix, in its memory: a Cholesky factor until entries are needed.
+
+    log_det : log |A|, NaN if A is not positive definite
+    """
+
+    def __init__(self, matrix: Symmetric):
+        # LAPACK counts by columns: what is lower here is upper there, and nothing is copied.
+        self._root, failed = lapack.dpotrf(matrix.lower.T, lower=0, overwrite_a=1, clean=0)
+        diagonal = self._root.ravel("K")[:: len(matrix) + 1]
+        self.log_det = np.nan if failed else 2.0 * float(np.log(diagonal).sum())
+
+    def times(self, b: np.ndarray) -> np.ndarray:
+        """The product with (n, m) columns, before `entries` is called."""
+        return lapack.dpotrs(self._root, b, lower=0)[0] if b.size else b
+
+    def entries(self) -> Symmetric:
+        """The inverse itself; it takes the place of the factor."""
+        inverse, _ = lapack.dpotri(self._root, lower=0, overwrite_c=1)
+        return Symmetric(inverse.T)
 
 
 def _mirror(matrix: np.ndarray) -> None:

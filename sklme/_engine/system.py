@@ -1,6 +1,7 @@
 """The cross-products of several factors, laid out for elimination once, for use at any theta."""
 
 from copy import copy
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +12,7 @@ from sklme._engine import pairs
 from sklme._engine.elimination import Plan, make_plan
 from sklme._engine.gram import Gram
 
+SIGNS = 8  # random signs a level in estimates of traces
 SMALL = 20_000  # numbers in a matrix that is better dense
 
 Stacks = list[np.ndarray]  # one (k, m, n_levels) array a factor
@@ -37,6 +39,21 @@ class System:
         other = copy(self)
         other.gram, other.last = gram, None
         return other
+
+    @cached_property
+    def signed(self) -> tuple[list[np.ndarray], Stacks]:
+        """For each factor random signs (m, q), the same in every run, and Z'Z_t diag(signs).
+
+        The columns of the latter run over the factors, their coefficients and the m signs.
+        """
+        rng, signs, parts = np.random.default_rng(0), [], []
+        for t, f in enumerate(self.gram.factors):
+            signs.append(rng.choice([-1.0, 1.0], size=(SIGNS, f.n_levels)))
+            c = np.zeros((f.k, f.k, SIGNS, f.n_levels))
+            for a in range(f.k):
+                c[a, a] = signs[t]
+            parts.append(self.times(t, c.reshape(f.k, f.k * SIGNS, f.n_levels)))
+        return signs, [np.concatenate(e, axis=1) for e in zip(*parts, strict=True)]
 
     def columns(self) -> Stacks:
         """Z'[X y] by factor."""
