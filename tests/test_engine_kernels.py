@@ -103,7 +103,7 @@ def test_the_criterion_is_the_same_in_every_way(way, problem):
 @given(problems(factors=(2, 3)))
 def test_observed_is_the_exact_hessian_of_small_factors(problem):
     assume(all(f.k * f.n_levels <= crossed.FEW for f in problem.gram.factors))
-    (evaluate,) = evaluators(problem)
+    evaluate, _ = evaluators(problem)
     expected = differences(lambda t: evaluate(t[None]).gradient[0], problem.theta[0])
     found = evaluate(problem.theta).observed[0]
     scale = np.abs(expected).max() + 1
