@@ -13,7 +13,7 @@ from sklme._engine.identify import unidentified
 from sklme._engine.problem import make_problem
 from sklme._engine.records import Optimization, Solution
 from sklme._engine.refine import refine
-from sklme._engine.threads import limited
+from sklme._engine.threads import careful, limited
 
 # Where the random effects reproduce y, the residual variance is held at this share of that of y.
 LEAST_RESIDUAL = 1e-11
@@ -29,6 +29,7 @@ class LinearFit:
     effects : (k, n_outputs, n_levels) of each factor
     criterion : -2 log-likelihood in units of the data, all constants included
     nu : N - p under REML, N under ML
+    adapted : whether the cross-products hold rows that came after the fit
     """
 
     frame: Frame
@@ -46,6 +47,7 @@ class LinearFit:
     criterion: np.ndarray
     optimization: Optimization
     unidentified: tuple[tuple[int, ...], ...]
+    adapted: bool = False
 
 
 def fit(
@@ -158,6 +160,7 @@ def _largest_call(design: Design, y: np.ndarray) -> float:
     return max(products, float(sum(sizes[:-1])) ** 3 / 3.0)
 
 
+@careful
 def adapt(fit: LinearFit, design: Design, y: np.ndarray) -> LinearFit:
     """What is known of the levels with the rows of `design` added; beta and theta stay.
 
@@ -167,7 +170,8 @@ def adapt(fit: LinearFit, design: Design, y: np.ndarray) -> LinearFit:
     more = replace(more, total=fit.gram.total, n_rows=fit.gram.n_rows)  # N stays that of fit
     kept = select(more, np.flatnonzero(fit.columns))
     problem = make_problem(kept, fit.structures, fit.reml)
-    return replace(fit, gram=more, effects=problem.effects(list(fit.Lambdas), fit.beta))
+    effects = problem.effects(list(fit.Lambdas), fit.beta)
+    return replace(fit, gram=more, effects=effects, adapted=True)
 
 
 def criterion_at(

@@ -16,6 +16,7 @@ from sklme._engine.lmm import LinearFit
 from sklme._engine.selected import posterior_blocks
 from sklme._engine.sweep import Factorisation, colour, factorise
 from sklme._engine.system import System
+from sklme._engine.threads import careful
 
 STRIP = 4_000_000  # numbers in one dense strip of rows
 
@@ -41,6 +42,7 @@ def new_rows(fit: LinearFit, X: np.ndarray, codes, slopes) -> NewRows:
     return NewRows(X[:, fit.columns], tuple(codes), z)
 
 
+@careful
 def variance(fit: LinearFit, rows: NewRows) -> np.ndarray:
     """Variance of the expected response, (n, n_outputs), theta taken as known."""
     columns = [_variance(fit, rows, r) for r in range(len(fit.s2))]
@@ -60,6 +62,7 @@ def _variance(fit: LinearFit, rows: NewRows, r: int) -> np.ndarray:
     return (own + fixed) * fit.s2[r] * fit.frame.y_scale[r] ** 2
 
 
+@careful
 def effect_covariance(fit: LinearFit) -> list[np.ndarray]:
     """Covariance of the effects of each level given beta: (n_outputs, n_levels, k, k) a factor."""
     out = []
@@ -76,6 +79,7 @@ def effect_covariance(fit: LinearFit) -> list[np.ndarray]:
     return [np.stack(parts) for parts in zip(*out, strict=True)]
 
 
+@careful
 def draw(fit: LinearFit, rows: NewRows, r: int, n_draws: int, rng) -> np.ndarray:
     """Draws of the expected response of output r, (n, n_draws), in the units of the data.
 

@@ -1,7 +1,7 @@
 """One BLAS thread while calls are small: spinning threads cost more than they give."""
 
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, wraps
 
 from threadpoolctl import ThreadpoolController
 
@@ -19,3 +19,20 @@ def limited(flop: float):
     if SMALL < flop < LARGE:
         return _controller().limit(limits=1, user_api="blas")
     return nullcontext()
+
+
+def careful(function):
+    """For functions of a fit: one BLAS thread unless its dense block is very large."""
+
+    @wraps(function)
+    def wrapped(fit, *args, **options):
+        with limited(_dense_block(fit.gram)):
+            return function(fit, *args, **options)
+
+    return wrapped
+
+
+def _dense_block(gram) -> float:
+    """Operations of a Cholesky factor of the effects of all factors but the largest."""
+    sizes = sorted(f.k * f.n_levels for f in gram.factors)
+    return float(sum(sizes[:-1])) ** 3 / 3.0
