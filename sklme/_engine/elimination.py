@@ -128,7 +128,8 @@ def _dense_rows(gram: Gram, j: int, offsets, sizes) -> tuple[Pattern, np.ndarray
             columns.append(offset + cross.columns * k_t + b)
             data.append(cross.data[:, b])
     level, column = np.concatenate(rows), np.concatenate(columns)
-    order = np.lexsort((column, level))
+    key = level * np.int64(column.max(initial=0) + 1) + column
+    order = np.argsort(key, kind="stable")  # quick: mostly in order
     indptr = np.concatenate([[0], np.cumsum(np.bincount(level, minlength=q))])
     pattern = Pattern(*(part.astype(np.int32) for part in (indptr, column[order], level[order])))
     return pattern, np.ascontiguousarray(np.hstack(data)[:, order])

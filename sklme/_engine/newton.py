@@ -19,6 +19,7 @@ FLAT = 1e-9  # scaled curvature below this counts as none
 BLIND = 1e-4  # a decrement below this that no step improves is rounding
 SADDLE = -1e-3  # scaled curvature below this is a way down
 NEAR = 2.0  # after a decrement below this the exact Hessian is trusted
+STRAIGHT = 0.1  # over a step of a decrement below this the gradient changes as the Hessian says
 
 
 @dataclass
@@ -93,7 +94,7 @@ def _iterate(evaluate, state: _State, active: np.ndarray, tol: float, learn: boo
     moved = _descend(evaluate, state, active, _capped(step, state.theta[active]), decrement)
     state.converged[active[~moved]] = decrement[~moved] <= BLIND
     if learn:
-        near = moved & (decrement <= NEAR)
+        near = moved & (decrement <= STRAIGHT)
         _learn(state, active[near], *(x[near] for x in before))
     return active[moved]
 

@@ -19,16 +19,16 @@ from sklme._engine.symmetric import Symmetric
 
 MOST_PAIRS = 10_000_000  # 12 bytes each
 DENSE_PAYS = 10  # operations of BLAS in the time of one pair
-WORTH_COMPILING = 200_000  # pairs; with fewer, loading the compiler takes longer than the sums
+WORTH_COMPILING = 1_000_000  # pairs; with fewer, loading the compiler takes longer than it saves
 AT_ONCE = 1_000_000  # numbers in a dense strip
 
 
 @cache
 def compiled() -> ModuleType | None:
-    """The compiled loops; None without numba."""
+    """The compiled loops; None without numba, or where it finds no place to keep them."""
     try:
         from sklme._engine import kernels
-    except ImportError:
+    except (ImportError, RuntimeError):
         return None
     return kernels
 

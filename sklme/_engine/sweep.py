@@ -112,9 +112,9 @@ class Factorisation:
 
 
 def factorise(system: System, Lambdas: list[np.ndarray]) -> Factorisation:
-    """Sweep the chain, then factor the dense block. The last result is kept, the one before not:
+    """Sweep the chain, then factor the dense block.
 
-    its memory serves again.
+    The last result is kept and often serves again; the one before loses its memory to the new one.
     """
     if system.last is not None and _equal(system.last.Lambdas, Lambdas):
         return system.last

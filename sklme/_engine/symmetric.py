@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.linalg import blas, lapack
 
-TILE = 256  # rows that are treated at once
+TILE = 64  # rows that are treated at once
 
 
 class Symmetric:
