@@ -459,6 +459,23 @@ def test_no_theta_nearby_is_better(allowed, problem, seed):
             assert other > best - 1e-6
 
 
+@BOTH
+@settings(max_examples=30)
+@given(problem=UNSATURATED.filter(has_room))
+def test_the_last_step_needs_no_evaluation(allowed, problem):
+    """Its decrement is bounded by the steps before; here it is measured."""
+    found = fitted(problem, allowed)
+    record = found.optimization
+    whole = replace(found.gram, total=found.nu + (found.columns.sum() if found.reml else 0))
+    at = replace(problem, structures=found.structures, theta=np.zeros((1, 0)))
+    evaluate = small.SmallProblem(whole, problem.reml).criterion(at.charts)
+    theta = at.charts.theta([L.copy() for L in found.Lambdas], np.arange(1))
+    end = evaluate(theta, np.arange(1))
+    g, H = end.gradient[0], end.observed[0]
+    assert record.decrement[0] <= max(1e-8, 8 * np.sqrt(end.noise[0]))
+    assert g @ np.linalg.pinv(H, rcond=1e-9) @ g <= (1e-6 + 8 * np.sqrt(end.noise[0])) ** 2
+
+
 @settings(max_examples=30)
 @given(problems(special=("none",)))
 def test_the_criterion_at_a_given_theta(problem):

@@ -18,6 +18,7 @@ Evaluate = Callable[[np.ndarray, np.ndarray], Evaluation]
 FLAT = 1e-9  # scaled curvature below this counts as none
 BLIND = 1e-4  # a decrement below this that no step improves is rounding
 SADDLE = -1e-3  # scaled curvature below this is a way down
+SURE = 1e-3  # a decrement below this is in the region of fast convergence
 NEAR = 2.0  # after a decrement below this the exact Hessian is trusted
 STRAIGHT = 0.1  # over a step of a decrement below this the gradient changes as the Hessian says
 
@@ -85,9 +86,11 @@ def _iterate(evaluate, state: _State, active: np.ndarray, tol: float, learn: boo
     """One Newton step for the active responses; returns those that go on."""
     here = state.at if len(active) == len(state.theta) else state.at.take(active)
     step, decrement, saddle = _directions(here, state.missing[active], state.decrement[active])
-    stalled = (decrement <= _rounding(here)) & (decrement >= 0.25 * state.decrement[active])
+    before = state.decrement[active]
+    stalled = (decrement <= _rounding(here)) & (decrement >= 0.25 * before)
     state.decrement[active] = decrement
     state.converged[active] = ((decrement <= tol) | stalled) & ~saddle
+    _take_last_steps(state, active, step, before, tol, ~saddle & ~state.converged[active])
     go = ~state.converged[active]
     active, step, decrement = active[go], step[go], decrement[go]
     before = state.theta[active], state.at.gradient[active]
@@ -97,6 +100,21 @@ def _iterate(evaluate, state: _State, active: np.ndarray, tol: float, learn: boo
         near = moved & (decrement <= STRAIGHT)
         _learn(state, active[near], *(x[near] for x in before))
     return active[moved]
+
+
+def _take_last_steps(state: _State, active, step, before, tol: float, allowed) -> None:
+    """Steps that need no evaluation after them: their decrement will be below the tolerance.
+
+    Near the optimum each step shrinks the decrement by a larger factor than the one before, so
+    that factor bounds the next decrement.
+    """
+    decrement = state.decrement[active]
+    bound = decrement**2 / np.maximum(before, 1e-300)
+    last = allowed & (decrement <= SURE) & (before <= NEAR) & (bound <= tol)
+    who = active[last]
+    state.theta[who] += step[last]
+    state.decrement[who] = bound[last]
+    state.converged[who] = True
 
 
 def _learn(state: _State, who: np.ndarray, theta: np.ndarray, gradient: np.ndarray) -> None:

@@ -34,9 +34,9 @@ class Evaluation:
 class Optimization:
     """How the search for theta ended; arrays with one entry a response.
 
-    gradient_norm : largest absolute derivative of the criterion
+    gradient_norm : largest absolute derivative of the criterion at the last point evaluated
     decrement : sqrt(g' H^-1 g), the certificate: about the distance to the optimum in units of
-        the standard error of theta
+        the standard error of theta; after a last step that needed no evaluation, its bound
     n_evaluations : evaluations of the criterion with its derivatives
     converged : whether the decrement fell below the tolerance
     at_zero : names of the variances that were estimated at zero
