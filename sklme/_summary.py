@@ -5,10 +5,11 @@ from textwrap import fill
 import numpy as np
 from scipy import stats
 
-from sklme._engine.dof import coefficient_covariance
+from sklme._engine.dof import make_tests
 from sklme._engine.elimination import meeting
 
 WIDTH = 80
+DEAR = 1500  # effects in all but the largest factor beyond which dof cost more than the fit
 BESIDE = 4  # coefficients whose correlations fit beside their variances
 
 
@@ -113,21 +114,35 @@ def _relation(model, fit, s, t):
 
 
 def _fixed(model, fit, r):
-    covariance = coefficient_covariance(fit, r)
-    se = np.sqrt(np.diag(covariance))
-    coef = _of_output(model, model.coef_, r)
-    estimates, names = list(coef), list(model.fixed_names_)
-    if fit.intercept:
-        estimates.insert(0, float(np.atleast_1d(model.intercept_)[r]))
-        names.insert(0, "(Intercept)")
-    rows = [("Fixed effects", "estimate", "std. error", "z", "p (normal)")]
-    for name, b, s, kept in zip(names, estimates, se, fit.columns, strict=True):
-        if not kept:
-            rows.append((f"  {name}", "dropped", "", "", ""))
-            continue
-        z = b / s if s > 0 else np.nan
-        rows.append((f"  {name}", _number(b), _number(s), f"{z:.2f}", _p_value(z)))
+    """Estimates and tests; a dropped column keeps its line."""
+    how = _dof(fit)
+    found = make_tests(fit, r, how).rows(np.eye(len(fit.columns))[fit.columns])
+    head = f"Fixed effects ({how.capitalize()})"
+    rows = [(head, "estimate", "std. error", *(("z",) if how == "normal" else ("dof", "t")), "p")]
+    tested = zip(*found, strict=True)
+    for name, kept in zip(_fixed_names(model, fit), fit.columns, strict=True):
+        cells = _tested(*next(tested)) if kept else ("dropped",)
+        rows.append((f"  {name}", *cells, *[""] * (len(rows[0]) - 1 - len(cells))))
     return _table(rows)
+
+
+def _fixed_names(model, fit):
+    return ["(Intercept)"] * fit.intercept + list(model.fixed_names_)
+
+
+def _dof(fit):
+    """Satterthwaite, but where many crossed effects would make it cost more than the fit."""
+    sizes = sorted(f.k * f.n_levels for f in fit.gram.factors)
+    many = sum(sizes[:-1]) > DEAR
+    return "normal" if fit.adapted or many else "satterthwaite"
+
+
+def _tested(estimate, std_error, dof):
+    t = estimate / std_error if std_error > 0 else np.nan
+    p = 2.0 * stats.t.sf(abs(t), dof)
+    shown = (f"{dof:.1f}",) if np.isfinite(dof) else ()
+    p = "" if np.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+    return _number(estimate), _number(std_error), *shown, f"{t:.2f}", p
 
 
 def _notes(model):
@@ -159,11 +174,6 @@ def _factor(key):
 
 def _number(value):
     return f"{value:.5g}"
-
-
-def _p_value(z):
-    p = 2.0 * stats.norm.sf(abs(z))
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
 def _table(rows):

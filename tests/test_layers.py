@@ -45,6 +45,7 @@ ALSO = {
     "pharmacokinetics": {"sklme.nonlinear"},
     "formula": {"formulaic"},
     "distributed": {"dask", "pyarrow"},
+    "inspection": {"sklme.inference"},
 }
 # The engine reports in records; the estimator speaks.
 NEVER = {"_engine": {"warnings"}}

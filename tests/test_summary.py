@@ -8,8 +8,9 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from sklme import LinearMixedModel
+from sklme import LinearMixedModel, _summary
 from sklme.datasets import load_dyestuff2, load_pastes, load_penicillin, load_sleepstudy
+from sklme.inference.coefficients import coefficient_table
 
 SLEEP = load_sleepstudy(return_X_y=True)
 BY_SUBJECT = {"Subject": ["1", "Days"]}
@@ -50,8 +51,9 @@ def test_sleepstudy_as_r_has_it():
     assert fields(text, "Subject: (Intercept)") == ["18", "612.09", "24.74"]
     assert fields(text, "Subject: Days") == ["35.072", "5.9221", "0.07"]
     assert fields(text, "Residual") == ["654.94", "25.592"]
-    assert fields(text, "(Intercept)") == ["251.41", "6.8246", "36.84", "<", "0.0001"]
-    assert fields(text, "Days") == ["10.467", "1.5458", "6.77", "<", "0.0001"]
+    assert "Fixed effects (Satterthwaite)" in text
+    assert fields(text, "(Intercept)") == ["251.41", "6.8246", "17.0", "36.84", "<", "0.0001"]
+    assert fields(text, "Days") == ["10.467", "1.5458", "17.0", "6.77", "<", "0.0001"]
     assert "How the factors meet" not in text
 
 
@@ -61,14 +63,25 @@ def test_maximum_likelihood_says_so():
     assert "fitted by maximum likelihood" in text and "AIC: 1763.94" in text
 
 
-def test_p_values_are_those_of_the_normal():
+def test_p_values_are_those_of_t():
     X, y = simulate()
     X["useless"] = np.sin(np.arange(len(y)))
     model = fit(["site", "rater"], X, y)
-    b, se, z, p = map(float, fields(model.summary(), "useless"))
+    b, se, dof, t, p = map(float, fields(model.summary(), "useless"))
     assert_allclose(b, model.coef_[1], rtol=1e-4)
-    assert_allclose(z, b / se, atol=0.006)
-    assert_allclose(p, 2 * stats.norm.sf(abs(b / se)), atol=1e-4)
+    assert_allclose(t, b / se, atol=0.006)
+    assert_allclose(p, 2 * stats.t.sf(abs(b / se), dof), atol=1e-4)
+    assert_allclose(dof, coefficient_table(model).dof["useless"], atol=0.06)
+
+
+def test_many_crossed_effects_have_the_normal(monkeypatch):
+    monkeypatch.setattr(_summary, "DEAR", 3)
+    X, y = simulate()
+    text = fit(["site", "rater"], X, y).summary()
+    assert "Fixed effects (Normal)" in text and "dof" not in text
+    b, se, z, *p = fields(text, "x")
+    assert_allclose(float(z), float(b) / float(se), atol=0.006)
+    assert p == ["<", "0.0001"]
 
 
 def test_without_an_intercept_or_random_effects():
@@ -94,8 +107,11 @@ def test_adapting_changes_no_criterion():
     adapted = model.adapt(X[~known], y[~known]).summary()
     before = model.summary()
     for line in before.splitlines():
-        if "AIC" in line or line.strip().startswith(("Days", "(Intercept)", "Residual", "Rows")):
+        if "AIC" in line or line.strip().startswith(("Residual", "Rows")):
             assert line in adapted.splitlines()
+    for name in ("Days", "(Intercept)"):
+        assert fields(adapted, name)[0] == fields(before, name)[0]
+    assert "Fixed effects (Normal)" in adapted  # dof belong to the rows of fit, which are gone
 
 
 # How factors meet ------------------------------------------------------------------------------
