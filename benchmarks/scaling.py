@@ -31,6 +31,7 @@ FAMILIES = {
 RACERS = ["sklme", "glmm", "mixedlm", "mixedlm-rs", "gpboost", "statsmodels", "lme4", "lme4-blas"]
 STYLES = {  # colours that the colour-blind can tell apart, and a mark for print
     "sklme": ("#d55e00", "o"),
+    "sklme-fast": ("#d55e00", "*"),
     "glmm": ("#0072b2", "s"),
     "mixedlm": ("#009e73", "^"),
     "mixedlm-rs": ("#56b4e9", "v"),
