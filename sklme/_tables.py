@@ -190,5 +190,5 @@ def refuse_text(table, positions, keys):
             f"{column} of X holds {what} and is no key of random_effects: encode it by "
             f'ColumnTransformer([("code", OneHotEncoder(drop="first"), [{name}])], '
             f'remainder="passthrough"), name it in random_effects, or leave it out by '
-            f"random_effects={{{name}: []}}; or let from_formula(\"y ~ ...\") encode it"
+            f'random_effects={{{name}: []}}; or let from_formula("y ~ ...") encode it'
         )

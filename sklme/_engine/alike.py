@@ -44,18 +44,19 @@ def _turned(f: FactorGram, levels: np.ndarray):
     """Z'Z, Z'X, Z'y and counts of the levels that stand for these."""
     k, p, _ = f.zx.shape
     r = f.zy.shape[1]
-    Q, R = np.linalg.qr(f.zx[:, :, levels].reshape(k * p, -1).T)
-    C = f.zy[:, :, levels].reshape(k * r, -1).T
+    n = len(levels)
+    Q, R = np.linalg.qr(f.zx[:, :, levels].reshape(k * p, n).T)
+    C = f.zy[:, :, levels].reshape(k * r, n).T
     turned = Q.T @ C
-    zx, zy = R.T.reshape(k, p, -1), turned.T.reshape(k, r, -1)
-    if len(levels) > len(R):
-        rest = (C - Q @ turned).T.reshape(k, r, -1).swapaxes(0, 1)
+    zx, zy = R.T.reshape(k, p, len(R)), turned.T.reshape(k, r, len(R))
+    if n > len(R):
+        rest = (C - Q @ turned).T.reshape(k, r, n).swapaxes(0, 1)
         root = _factor(rest @ rest.swapaxes(1, 2))
         zx = np.concatenate([zx, np.zeros((k, p, k))], axis=2)
         zy = np.concatenate([zy, root.swapaxes(0, 1)], axis=2)
     m = zx.shape[2]
     counts = np.zeros(m)
-    counts[0] = len(levels)
+    counts[0] = n
     return np.repeat(f.zz[:, :, levels[:1]], m, axis=2), zx, zy, counts
 
 

@@ -15,6 +15,7 @@ from sklme._engine.gram import in_frame, select
 from sklme._engine.lmm import LinearFit
 from sklme._engine.sweep import Factorisation, factorise
 from sklme._engine.system import System
+from sklme._engine.threads import careful
 
 MOST = 2000  # rows of a level from which on a fit without it is quicker
 SURE = 1e-8  # least eigenvalue of U'PU; at zero a column cannot be estimated without the level
@@ -36,6 +37,7 @@ class Deleted:
     done: np.ndarray
 
 
+@careful
 def delete_levels(fit: LinearFit, design: Design, y: np.ndarray, t: int) -> Deleted:
     """The fits of one response without each level of factor t, at the variances of `fit`."""
     rows = _Rows(fit, design, y)

@@ -259,6 +259,8 @@ def _matched(A1: float, A2: float, q: int) -> tuple[float, float]:
     """Scale and denominator dof of the F distribution (Kenward and Roger 1997, sec. 3)."""
     if A2 <= 0.0:
         return 1.0, np.inf
+    if q == 1:  # then A1 = A2 and the formulas below reduce to this
+        return 1.0, 2.0 / A2
     B = (A1 + 6.0 * A2) / (2.0 * q)
     g = ((q + 1.0) * A1 - (q + 4.0) * A2) / ((q + 2.0) * A2)
     d = 3.0 * q + 2.0 * (1.0 - g)

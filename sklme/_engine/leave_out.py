@@ -18,9 +18,9 @@ from sklme._engine.gram import Gram, select
 from sklme._engine.level_sums import LevelSums
 from sklme._engine.lmm import LinearFit
 from sklme._engine.newton import minimise
-from sklme._engine.problem import NEAR_ZERO, _settle_at_zero
+from sklme._engine.problem import NEAR_ZERO, settle_at_zero
 from sklme._engine.records import Evaluation
-from sklme._engine.single import _contract, _products
+from sklme._engine.single import contract, products_of_levels
 from sklme._engine.start import starting_factors
 
 CHUNK = 400_000  # numbers in one (k, p + 1, folds, levels) array before folds are split
@@ -89,7 +89,7 @@ def _search(fit: LinearFit, gram: Gram, problem, which, tol: float, max_iter: in
     evaluate = problem.criterion(charts)
     start = charts.theta([np.repeat(_start(fit, gram), len(which), axis=0)], which)
     theta, record = minimise(evaluate, charts, which, start, tol=tol, max_iter=max_iter)
-    theta = _settle_at_zero(evaluate, charts, theta, which, gram)
+    theta = settle_at_zero(evaluate, charts, theta, which, gram)
     return charts.factors(theta, which)[0], record.converged
 
 
@@ -230,8 +230,8 @@ class _Problem:
         T = T + T.swapaxes(2, 3)
         h = np.einsum("rmab,riab->rmi", T, W[:, :p, :, p])
         a = np.einsum("rmab,rab->rm", T, zz) / fixed.s2[:, None]
-        information = _contract(SZ, T) - h @ h.swapaxes(1, 2)
-        expected = _contract(SS, T)
+        information = contract(SZ, T) - h @ h.swapaxes(1, 2)
+        expected = contract(SS, T)
         if self.reml:
             F = np.einsum("rmab,riajb->rmij", T, W[:, :p, :, :p])
             expected = expected + np.einsum("rmij,rnij->rmn", F, F)
@@ -279,7 +279,7 @@ class _Levels:
         if fixed.reml:
             second = weighted - 2.0 * np.einsum("riag,ribg->abrg", H[:, :-1], H[:, :-1])
         total = np.moveaxis(weighted.sum(axis=-1), 2, 0)
-        return total, W, _products(S, zz), _products(S, second)
+        return total, W, products_of_levels(S, zz), products_of_levels(S, second)
 
 
 def _flat(E: np.ndarray) -> np.ndarray:

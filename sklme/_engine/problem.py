@@ -164,13 +164,13 @@ def _search(
             learn=not exact,
             progress=progress,
         )
-        theta[members] = _settle_at_zero(evaluate, charts, best, members, gram)
+        theta[members] = settle_at_zero(evaluate, charts, best, members, gram)
         for name in RECORDED:
             getattr(record, name)[members] = getattr(found, name)
     return charts.factors(theta, np.arange(n)), record
 
 
-def _settle_at_zero(evaluate, charts: Charts, theta, which, gram: Gram) -> np.ndarray:
+def settle_at_zero(evaluate, charts: Charts, theta, which, gram: Gram) -> np.ndarray:
     """Directions of Lambda that are almost zero become exactly zero where that is no worse."""
     Lambdas = charts.factors(theta, which)
     changed = np.zeros(len(which), bool)

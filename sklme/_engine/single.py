@@ -142,7 +142,7 @@ def _derivatives(point: _Point, Lambda: np.ndarray, basis: np.ndarray) -> Evalua
     left, zz, a, h, cSc, SS, F = _over_pieces([_sums(piece, fixed, T) for piece in point.pieces])
     M = np.moveaxis(left, 2, 0) - zz / fixed.s2[:, None, None]
     information = cSc - h @ h.swapaxes(1, 2)
-    expected = _contract(SS, T)
+    expected = contract(SS, T)
     if fixed.reml:
         expected = expected + np.einsum("rmpq,rnpq->rmn", F, F)
     a = a / fixed.s2[:, None]
@@ -183,21 +183,21 @@ def _expected(S: np.ndarray, J: np.ndarray | None, T: np.ndarray, half, counts) 
     """
     weighted = S if counts is None else S * counts
     if J is None:
-        return _products(S, weighted), np.zeros(1)
+        return products_of_levels(S, weighted), np.zeros(1)
     turned = np.einsum("rpbg,rmab->rmpag", half, T)
     r, m, p, k, G = turned.shape
     F = turned.reshape(r, m, p, k * G) @ _stacked(half).swapaxes(1, 2)[:, None]
-    return _products(S, weighted - 2.0 * J), F
+    return products_of_levels(S, weighted - 2.0 * J), F
 
 
-def _products(S: np.ndarray, J: np.ndarray) -> np.ndarray:
+def products_of_levels(S: np.ndarray, J: np.ndarray) -> np.ndarray:
     """sum over levels of S_ab J_cd, (r, k, k, k, k)."""
     k, _, r, G = S.shape
     left, right = (x.reshape(k * k, r, G).transpose(1, 0, 2) for x in (S, J))
     return (left @ right.swapaxes(1, 2)).reshape(r, k, k, k, k)
 
 
-def _contract(SJ: np.ndarray, T: np.ndarray) -> np.ndarray:
+def contract(SJ: np.ndarray, T: np.ndarray) -> np.ndarray:
     """sum of S_ab T_bc J_cd T_da for every pair of parameters, made symmetric."""
     inner = np.einsum("rabcd,rmbc->rmad", SJ, T)
     full = np.einsum("rmad,rnda->rmn", inner, T)

@@ -22,17 +22,17 @@ def limited(flop: float):
 
 
 def careful(function):
-    """For functions of a fit: one BLAS thread unless its dense block is very large."""
+    """For functions of a fit or a Gram: one BLAS thread unless its dense block is very large."""
 
     @wraps(function)
     def wrapped(fit, *args, **options):
-        with limited(_dense_block(fit.gram)):
+        with limited(dense_block(getattr(fit, "gram", fit))):
             return function(fit, *args, **options)
 
     return wrapped
 
 
-def _dense_block(gram) -> float:
+def dense_block(gram) -> float:
     """Operations of a Cholesky factor of the effects of all factors but the largest."""
     sizes = sorted(f.k * f.n_levels for f in gram.factors)
     return float(sum(sizes[:-1])) ** 3 / 3.0

@@ -17,9 +17,10 @@ from sklme._engine.problem import (
     NEAR_ZERO,
     FewEffects,
     SeveralFactors,
-    _settle_at_zero,
     make_problem,
+    settle_at_zero,
 )
+from sklme._engine.threads import careful
 
 SURE = 1e-6  # share of a column that must be left for the quick way
 
@@ -47,6 +48,7 @@ def of_response(fit: LinearFit, r: int) -> LinearFit:
     )
 
 
+@careful
 def without_level(
     fit: LinearFit,
     design: Design,
@@ -162,7 +164,7 @@ def _nearby(fit, design, y, structures, precision, tol, max_iter) -> LinearFit |
     theta, record = minimise(
         evaluate, charts, which, theta, tol=tol, max_iter=max_iter, learn=not problem.exact
     )
-    Lambdas = charts.factors(_settle_at_zero(evaluate, charts, theta, which, kept), which)
+    Lambdas = charts.factors(settle_at_zero(evaluate, charts, theta, which, kept), which)
     found = problem.solve(Lambdas)
     if not record.converged[0] or found.rss[0] <= 1e4 * EXACT * kept.yy[0]:
         return None
