@@ -6,9 +6,9 @@
 Half of the groups are treated (a coefficient between groups) and every group has rows over time
 (a coefficient within groups); the effects of groups are an intercept, or an intercept and a slope.
 Every data set of a design is an output of one fit. The bootstrap is parametric, percentiles of 500
-replicates, for a part of the data sets. Results go to `results/interval_coverage.md`. Where slopes are weak
-their variance is often estimated at zero, and Kenward-Roger, which counts it all the same, covers
-more than it should with few groups.
+replicates, for a part of the data sets. Results go to `results/interval_coverage.md`. Where slopes
+are weak their variance is often estimated at zero, and Kenward-Roger, which counts it all the same,
+covers more than it should with few groups.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main():
             lines.append(f"| {' | '.join([what, rows, str(groups), name, *cells])} |")
             print(lines[-1], f"{perf_counter() - start:.1f} s", flush=True)
     options.output.mkdir(exist_ok=True)
-    stem = "coverage-quick" if options.quick else "coverage"
+    stem = "interval_coverage-quick" if options.quick else "interval_coverage"
     (options.output / f"{stem}.md").write_text(markdown(lines, n, n_boot))
 
 

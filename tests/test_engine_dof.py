@@ -9,6 +9,7 @@ from reference_dof import KENWARD_ROGER, SATTERTHWAITE
 from reference_linear import CASES, training_data
 
 from sklme import LinearMixedModel
+from sklme._engine import dof as dof_module
 from sklme._engine import lmm
 from sklme._engine import sensitivity as sensitivity_module
 from sklme._engine.covariance import Structure
@@ -438,3 +439,10 @@ def test_nothing_to_test():
     for kind in ("satterthwaite", "kenward-roger", "normal"):
         found = make_tests(record, 0, kind).joint(np.zeros((1, 3)))
         assert found.numerator_dof == 0 and np.isnan(found.statistic)
+
+
+def test_four_degrees_of_freedom():
+    """Where the general formula divides by zero: six groups in balance, half of them treated."""
+    assert dof_module._matched(0.5, 0.5, 1) == (1.0, 4.0)
+    for A in (0.49999, 0.50001):
+        assert_allclose(dof_module._matched(A, A, 1), (1.0, 4.0), rtol=1e-4)

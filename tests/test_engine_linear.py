@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dense import Dense
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from test_engine_gram import full_X, identity_frame, problems, structure
@@ -392,6 +392,19 @@ def test_condensed_levels_give_the_same_fit(k, monkeypatch):
     assert_allclose(found.effects[0], plain.effects[0], rtol=1e-5, atol=1e-6)
 
 
+def test_condensed_levels_without_fixed_effects():
+    design, Y = repeated(1)
+    design = replace(design, X=design.X[:, :0], intercept=False)
+    whole = gram(design, Y, identity_frame(design, Y))
+    few, which, theta = condense(whole), np.arange(9), np.full((9, 1), 0.7)
+    assert few.factors[0].n_levels < 35
+    one, other = (
+        single.criterion(g, Charts((FULL[1],), 9), reml=True)(theta, which) for g in (whole, few)
+    )
+    assert_allclose(one.value, other.value, rtol=1e-10)
+    assert_allclose(one.gradient, other.gradient, rtol=1e-8, atol=1e-9)
+
+
 def test_levels_that_differ_are_left_alone():
     design, Y = repeated(2)
     z = design.factors[0].z * np.random.default_rng(0).uniform(1, 2, size=(135, 1))
@@ -466,6 +479,7 @@ def test_the_last_step_needs_no_evaluation(allowed, problem):
     """Its decrement is bounded by the steps before; here it is measured."""
     found = fitted(problem, allowed)
     record = found.optimization
+    assume(any(s.n_theta for s in found.structures))
     whole = replace(found.gram, total=found.nu + (found.columns.sum() if found.reml else 0))
     at = replace(problem, structures=found.structures, theta=np.zeros((1, 0)))
     evaluate = small.SmallProblem(whole, problem.reml).criterion(at.charts)

@@ -41,27 +41,77 @@ def line(text, label):
     return numbers(found[1])
 
 
-# The numbers of R 4.2 with lme4 1.1-31, rounded as the example rounds them.
+# The numbers of R 4.2 with lme4 1.1-31, lmerTest 3.1-3 and performance 0.10.2, rounded as the
+# example rounds them; m <- lmer(Reaction ~ Days + (Days | Subject), sleepstudy).
 def test_the_model_is_that_of_r(printed):
     text = printed[3]
-    assert "{'(Intercept)': 251.405, 'Days': 10.467}" in text
-    assert line(text, "logLik(m):")[0] == -871.8141
-    assert text.splitlines()[2].endswith("sigma(m): 25.5918")
-    assert line(text, "VarCorr(m)$Subject:") == [612.09, 9.604, 9.604, 35.072]
-    ranef, coef = text.split("head(coef(m)$Subject, 3):")
-    assert line(ranef, "309") == [-40.399, -8.620]
-    assert line(coef, "309") == [211.007, 1.848]
+    assert line(text, "logLik(m):") == [-871.8141]
+    assert line(text, "sigma(m):") == [25.5918]
+    # as.data.frame(VarCorr(m)): vcov and sdcor
+    assert line(text, "Subject  (Intercept)")[:2] == [612.090, 24.740]
+    assert line(text, "         Days")[:2] == [35.072, 5.922]
+    assert line(text, "                     (Intercept)")[:2] == [9.604, 0.066]
+    assert line(text, "Residual")[:2] == [654.941, 25.592]
+    # as.data.frame(ranef(m)): condval and condsd; coef(m)$Subject
+    assert line(text, "309     (Intercept)")[:2] == [-40.399, 12.071]
+    assert line(text.split("309 ")[1], "        Days")[:2] == [-8.620, 2.305]
+    assert line(text.split("coef(m)$Subject")[1], "309") == [211.007, 1.848]
+
+
+def test_shares_of_the_variance_are_those_of_r(printed):
+    # performance::r2(m); performance::icc(m)
+    assert line(printed[3], "marginal") == [0.2787]
+    assert line(printed[3], "conditional") == [0.7992]
+    assert line(printed[3].split("icc(m)")[1], "Subject ") == [0.7217, 0.5206]
+
+
+def test_tests_of_coefficients_are_those_of_r(printed):
+    # library(lmerTest); coef(summary(m))
+    table, terms = printed[4].split("anova(m)")
+    assert line(table, "(Intercept)") == [251.41, 6.8246, 17, 36.838, 1.1709e-17]
+    assert line(table, "Days") == [10.467, 1.5458, 17, 6.7715, 3.2638e-06]
+    # anova(m)
+    assert line(terms, "sum_of_squares") == [30031]
+    assert line(terms, "denominator_dof") == [17]
+    assert line(terms, "statistic") == [45.853]
+    assert line(terms, "p_value") == [3.2638e-06]
+
+
+# confint(m, oldNames = FALSE), and bias and standard error of bootMer(m, ..., nsim = 1000)
+@pytest.mark.parametrize(
+    "name, interval, bias, error",
+    [
+        ("(Intercept)", [237.68, 265.13], -0.16, 6.79),
+        ("Days", [7.36, 13.58], 0.04, 1.54),
+        ("sd (Intercept)|Subject", [14.38, 37.72], -0.60, 6.03),
+        ("sd Days|Subject", [3.80, 8.75], -0.14, 1.27),
+        ("cor Days.(Intercept)|Subject", [-0.48, 0.69], 0.06, 0.35),
+        ("sigma", [22.90, 28.86], 0.02, 1.45),
+    ],
+)
+def test_intervals_are_those_of_r(printed, name, interval, bias, error):
+    likelihood, drawn = printed[4].split("confint(m)")[1].split("bootMer(m)")
+    assert line(likelihood, name)[1:] == interval
+    _, found_bias, found_error, lower, upper = line(drawn, name)
+    assert abs(found_bias - bias) < 4 * error * (1 / 200 + 1 / 1000) ** 0.5
+    assert abs(found_error / error - 1) < 0.25  # five standard errors of a sd of 200 draws
+    assert lower < upper
 
 
 def test_predictions_are_those_of_r(printed):
-    assert line(printed[4], "predict(m, new):") == [450.33, 356.08]
-    assert line(printed[4], "re.form = NA:") == [356.08, 356.08]
-    known, new = line(printed[4], "standard deviation of 1000 draws:")
-    assert known < 35 < 60 < new
+    assert line(printed[6], "predict(m, new):") == [450.33, 356.08]
+    assert line(printed[6], "re.form = NA:") == [356.08, 356.08]
 
 
-def test_the_test_of_days_is_that_of_r(printed):
-    assert line(printed[5], "anova(m0, m1):") == [23.537, 1, 1.23e-6]
+def test_the_comparison_of_models_is_that_of_r(printed):
+    # anova(lmer(Reaction ~ 1 + (Days | Subject), sleepstudy), m)
+    text = printed[5]
+    assert line(text, "n_parameters") == [5, 6]
+    assert line(text, "aic") == [1785.48, 1763.94]
+    assert line(text, "bic") == [1801.44, 1783.1]
+    assert line(text, "log_likelihood") == [-887.738, -875.97]
+    assert line(text, "statistic") == [23.5365]
+    assert line(text, "p_value") == [1.22564e-06]  # R: 1.2256e-06
 
 
 @pytest.mark.parametrize(
@@ -80,14 +130,14 @@ def test_other_formulas_give_what_r_gives(printed, formula, expected):
 
 
 def test_known_people_are_predicted_well(printed):
-    assert 0.6 < line(printed[6], "other days of known people: R2")[0] < 0.8
-    assert 35 < line(printed[6], "new people: mean absolute error")[0] < 42
+    assert 0.6 < line(printed[7], "other days of known people: R2")[0] < 0.8
+    assert 35 < line(printed[7], "new people: mean absolute error")[0] < 42
 
 
 def test_the_formula_is_no_other_model(printed):
-    assert line(printed[7], "logLik") == [-871.8141]
+    assert line(printed[8], "logLik") == [-871.8141]
 
 
 def test_the_example_is_short():
-    code = SCRIPT.read_text(encoding="utf-8").split('"""')[2].splitlines()
+    code = SCRIPT.read_text(encoding="utf-8").split('"""', 2)[2].splitlines()
     assert sum(bool(row.strip()) and not row.startswith("#") for row in code) < 80

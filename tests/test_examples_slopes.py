@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 NAMES = ("sleepstudy", "growth", "many_features")
 
 pytest.importorskip("matplotlib")
+pytest.importorskip("formulaic")
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +88,30 @@ def test_sleepstudy_partial_pooling_is_best_for_new_people(runs):
 
 def test_growth_of_jaws(runs):
     text, said = runs[0]["growth"].stdout, remarks("growth")
-    estimate, error = numbers_after(text, "boy x years")[:2]
-    assert f"by {estimate:.2f} mm a year more" in said
-    assert f"standard error of {error:.2f}" in said
+    # R: lmer(distance ~ age * Sex + (age | Subject), Orthodont), lmerTest
+    found = numbers_after(text, "age:Sex[T.Male]")
+    assert found == [0.305, 0.135, 25.0, 0.033, 0.027, 0.582]
+    assert "by 0.30 mm a year more" in said  # 0.3048
+    assert f"standard error of 0.13: p = {found[3]}" in said  # 0.1347
     ratio, p = re.search(
         r"Likelihood ratio of the interaction: ([\d.]+), p = ([\d.]+)", text
     ).groups()
-    assert f"says {ratio}, p = {p}" in said
+    assert (ratio, p) == ("5.03", "0.025")  # R: anova(m0, m)
+    assert f"{ratio}, p = {p}" in said
+
+
+def test_growth_marginal_means(runs):
+    text, said = runs[0]["growth"].stdout, remarks("growth")
+    # R: L %*% fixef(m) and sqrt(diag(L %*% vcov(m) %*% t(L))) with rows (1, age, male, age * male)
+    means = {"Female": [21.21, 0.63, 24.09, 0.69], "Male": [22.62, 0.53, 27.32, 0.57]}
+    for sex, (young, young_error, old, old_error) in means.items():
+        assert numbers_after(text, f"{sex}    8")[:2] == [young, young_error]
+        assert numbers_after(text, f"{sex}   14")[:2] == [old, old_error]
+    young, old = (numbers_after(text, f"{age} Female - Male") for age in (8, 14))
+    assert young[:2] == [-1.407, 0.825]
+    assert old[:2] == [-3.236, 0.898]
+    assert f"{-young[0]:.1f} mm ahead at age 8" in said
+    assert f"(p = {young[3]}), and {-old[0]:.1f} mm at 14" in said
 
 
 def test_growth_gives_back_the_truth(runs):

@@ -241,3 +241,14 @@ def test_means_need_the_table():
     model, _, _ = mixed()
     with pytest.raises(ValueError, match="pass X"):
         marginal_means(model, of="a")
+
+
+def test_a_product_made_by_hand_is_not_held_at_its_mean():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"age": rng.normal(size=60), "boy": np.tile([0.0, 1.0], 30)})
+    X["both"], X["child"] = X["age"] * X["boy"], np.repeat(np.arange(12), 5)
+    model = LinearMixedModel("child").fit(X, X["both"] + rng.normal(size=60))
+    with pytest.raises(ValueError, match="'both' is the product of 'boy' and 'age'"):
+        marginal_means(model, X, of="boy")
+    table = marginal_means(model, X, of="boy", at={"age": 1.0, "both": 0.5})
+    assert len(table) == 2

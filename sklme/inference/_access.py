@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sklme._adapt import transformed_target
-from sklme._engine.dof import coefficient_covariance
+from sklme._engine.dof import coefficient_covariance, coefficient_values
 from sklme._engine.lmm import LinearFit
 from sklme._rows import check_number
 from sklme.linear import LinearMixedModel
@@ -42,9 +42,7 @@ class Fitted:
     @cached_property
     def estimates(self) -> np.ndarray:
         """The fixed coefficients in the order of `names`; 0 for a dropped column."""
-        coef = np.atleast_2d(self.model.coef_)[self.r]
-        intercept = np.atleast_1d(self.model.intercept_)[self.r]
-        return np.append(intercept, coef)[0 if self.fit.intercept else 1 :]
+        return coefficient_values(self.fit, self.r)
 
     @property
     def kept(self) -> np.ndarray:

@@ -65,6 +65,7 @@ def make_grid(design: Design, compared: list, within: list, at: dict) -> Grid:
     shown = {c: _levels(table, c, at) for c in [*within, *compared]}
     held, averaged = _others(design, [c for c in table.columns if c not in shown], at)
     crossed = {**shown, **averaged}
+    _refuse_products(table, [c for c in held if c not in at], list(crossed))
     if prod(map(len, crossed.values())) > MOST:
         counts = ", ".join(f"{len(v)} of {c!r}" for c, v in crossed.items())
         raise ValueError(f"too many combinations of levels: {counts}; choose some by at")
@@ -77,6 +78,25 @@ def make_grid(design: Design, compared: list, within: list, at: dict) -> Grid:
         n_compared=prod(len(shown[c]) for c in compared),
         attrs={"of": compared, "by": within, "held": held, "averaged_over": list(averaged)},
     )
+
+
+def _refuse_products(table: pd.DataFrame, held: list, varied: list) -> None:
+    """A product made by hand cannot stay at its mean while one of its columns varies."""
+    numbers = [c for c in table.columns if pd.api.types.is_numeric_dtype(table[c])]
+    values = {c: table[c].to_numpy(float) for c in numbers}
+    for c in set(held) & set(numbers):
+        size = np.abs(values[c]).max(initial=0.0)
+        for a, b in product([v for v in varied if v in values], numbers):
+            if (
+                c not in (a, b)
+                and size
+                and np.allclose(values[a] * values[b], values[c], rtol=0, atol=1e-12 * size)
+            ):
+                raise ValueError(
+                    f"{c!r} is the product of {a!r} and {b!r}: it cannot be held while {a!r} "
+                    "varies; let a step of the pipeline make it (from_formula or "
+                    "PolynomialFeatures), or give its value by at"
+                )
 
 
 def _check_names(table: pd.DataFrame, compared, within, at) -> None:
