@@ -88,7 +88,7 @@ def coefficient_table(
     --------
     >>> from sklme import LinearMixedModel
     >>> from sklme.datasets import load_sleepstudy
-    >>> from sklme.inference.coefficients import coefficient_table
+    >>> from sklme.inference import coefficient_table
     >>> X, y = load_sleepstudy(return_X_y=True, as_frame=True)
     >>> model = LinearMixedModel(random_effects={"Subject": ["1", "Days"]}).fit(X, y)
     >>> coefficient_table(model).round(3)[["estimate", "std_error", "dof", "p_value"]]
@@ -145,7 +145,7 @@ def vcov(model, X=None, y=None, *, kind="model", output=None):
     --------
     >>> from sklme import LinearMixedModel
     >>> from sklme.datasets import load_dyestuff
-    >>> from sklme.inference.coefficients import vcov
+    >>> from sklme.inference import vcov
     >>> X, y = load_dyestuff(return_X_y=True, as_frame=True)
     >>> model = LinearMixedModel(random_effects="Batch").fit(X, y)
     >>> vcov(model).round(2)

@@ -62,7 +62,7 @@ def compare_models(*models, X=None, y=None, output=None):
     --------
     >>> from sklme import LinearMixedModel
     >>> from sklme.datasets import load_sleepstudy
-    >>> from sklme.inference.comparison import compare_models
+    >>> from sklme.inference import compare_models
     >>> X, y = load_sleepstudy(return_X_y=True)
     >>> level = LinearMixedModel(random_effects="Subject").fit(X, y)
     >>> slope = LinearMixedModel(random_effects={"Subject": ["1", "Days"]}).fit(X, y)
@@ -158,7 +158,7 @@ def variance_test(
     --------
     >>> from sklme import LinearMixedModel
     >>> from sklme.datasets import load_sleepstudy
-    >>> from sklme.inference.comparison import variance_test
+    >>> from sklme.inference import variance_test
     >>> X, y = load_sleepstudy(return_X_y=True)
     >>> model = LinearMixedModel(random_effects={"Subject": ["1", "Days"]}).fit(X, y)
     >>> table = variance_test(model, coefficient="Days")

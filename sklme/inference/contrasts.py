@@ -81,7 +81,7 @@ def anova(model, X=None, y=None, *, kind="III", dof="satterthwaite", terms=None,
     --------
     >>> from sklme.datasets import load_machines
     >>> from sklme.formula import from_formula
-    >>> from sklme.inference.contrasts import anova
+    >>> from sklme.inference import anova
     >>> model = from_formula("score ~ Machine + (1 | Worker)", load_machines().frame)
     >>> anova(model).round(4)
              sum_of_squares  mean_square  ...  statistic  p_value
@@ -143,7 +143,7 @@ def contrast(model, L, *, joint=False, dof="satterthwaite", confidence_level=0.9
     --------
     >>> from sklme import LinearMixedModel
     >>> from sklme.datasets import load_sleepstudy
-    >>> from sklme.inference.contrasts import contrast
+    >>> from sklme.inference import contrast
     >>> X, y = load_sleepstudy(return_X_y=True, as_frame=True)
     >>> model = LinearMixedModel(random_effects={"Subject": ["1", "Days"]}).fit(X, y)
     >>> contrast(model, {"day 9": {"(Intercept)": 1, "Days": 9}}).round(2)

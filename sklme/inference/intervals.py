@@ -90,7 +90,7 @@ def confidence_intervals(
     --------
     >>> from sklme import LinearMixedModel
     >>> from sklme.datasets import load_sleepstudy
-    >>> from sklme.inference.intervals import confidence_intervals
+    >>> from sklme.inference import confidence_intervals
     >>> X, y = load_sleepstudy(return_X_y=True)
     >>> model = LinearMixedModel(random_effects={"Subject": ["1", "Days"]}).fit(X, y)
     >>> print(confidence_intervals(model, method="profile").round(2))
@@ -190,7 +190,7 @@ def profile(
     --------
     >>> from sklme import LinearMixedModel
     >>> from sklme.datasets import load_dyestuff
-    >>> from sklme.inference.intervals import profile
+    >>> from sklme.inference import profile
     >>> X, y = load_dyestuff(return_X_y=True)
     >>> model = LinearMixedModel(random_effects="Batch").fit(X, y)
     >>> table = profile(model, "sigma", n_points=5, confidence_level=0.95)

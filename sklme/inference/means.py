@@ -92,7 +92,7 @@ def marginal_means(
     --------
     >>> from sklme.datasets import load_machines
     >>> from sklme.formula import from_formula
-    >>> from sklme.inference.means import marginal_means
+    >>> from sklme.inference import marginal_means
     >>> data = load_machines().frame
     >>> model = from_formula("score ~ Machine + (1 | Worker)", data)
     >>> marginal_means(model, data, of="Machine").round(2)[["Machine", "estimate", "std_error"]]

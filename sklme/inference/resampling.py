@@ -41,7 +41,7 @@ class BootstrapResult:
     --------
     >>> from sklme import LinearMixedModel
     >>> from sklme.datasets import load_dyestuff
-    >>> from sklme.inference.resampling import bootstrap
+    >>> from sklme.inference import bootstrap
     >>> X, y = load_dyestuff(return_X_y=True)
     >>> model = LinearMixedModel(random_effects="Batch").fit(X, y)
     >>> result = bootstrap(model, n_bootstraps=500, random_state=0)
@@ -174,7 +174,7 @@ def bootstrap(
     --------
     >>> from sklme import LinearMixedModel
     >>> from sklme.datasets import load_sleepstudy
-    >>> from sklme.inference.resampling import bootstrap
+    >>> from sklme.inference import bootstrap
     >>> X, y = load_sleepstudy(return_X_y=True)
     >>> model = LinearMixedModel(random_effects={"Subject": ["1", "Days"]}).fit(X, y)
     >>> result = bootstrap(
