@@ -86,6 +86,8 @@ def assemble(fixed: FixedPart, Ms, bases, Lambdas, information, expected, a) -> 
 def independent_columns(xx: np.ndarray) -> np.ndarray:
     """Which columns of X do not depend on earlier ones: 1 - R^2 >= 1e-10, from X'X in order."""
     p = len(xx)
+    if p == 1:
+        return xx[0] > 0
     scale = 1.0 / np.sqrt(np.where(np.diag(xx) > 0, np.diag(xx), 1.0))
     left = np.diag(_cholesky((xx * scale[:, None] * scale)[None])[0]) ** 2
     if np.all(left >= DEPENDENT):  # the usual case, without a loop

@@ -129,7 +129,9 @@ def merge(a: Gram, b: Gram) -> Gram:
 
 
 def select(gram: Gram, columns: np.ndarray) -> Gram:
-    """The statistics of some of the fixed-effect columns only."""
+    """The statistics of some of the fixed-effect columns only, given in order."""
+    if len(columns) == len(gram.xx):
+        return gram
     factors = tuple(replace(f, zx=f.zx[:, columns]) for f in gram.factors)
     return replace(gram, xx=gram.xx[np.ix_(columns, columns)], xy=gram.xy[columns], factors=factors)
 

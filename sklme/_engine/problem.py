@@ -194,6 +194,8 @@ def settle_at_zero(evaluate, charts: Charts, theta, which, gram: Gram) -> np.nda
 
 def _far_from_singular(Lambda: np.ndarray, block, typical: float) -> bool:
     """Whether no singular value can be near zero: the least is at least |det| / norm^(k - 1)."""
+    if len(block) == 1:
+        return bool((Lambda[:, block, block] ** 2 * typical >= NEAR_ZERO).all())
     part = Lambda[:, block][:, :, block]
     norm = np.sqrt((part**2).sum(axis=(1, 2)))
     least = np.abs(np.linalg.det(part)) / np.maximum(norm, 1e-300) ** (len(block) - 1)
