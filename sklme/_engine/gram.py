@@ -236,7 +236,8 @@ def _moments(columns: np.ndarray, centred: bool) -> tuple[np.ndarray, np.ndarray
     n = max(len(columns), 1)
     shift = columns.sum(axis=0) / n if centred else np.zeros(columns.shape[1])
     with np.errstate(over="ignore"):
-        spread = np.sqrt(((columns - shift) ** 2).sum(axis=0) / n)
+        centred_columns = columns - shift if centred else columns
+        spread = np.sqrt(np.einsum("ij,ij->j", centred_columns, centred_columns) / n)
     rounding = 1e-14 * np.abs(shift)
     return shift, np.where((spread > rounding) & np.isfinite(spread), spread, 1.0)
 
