@@ -1,6 +1,6 @@
 """How often 95 % intervals of fixed effects cover the truth, by simulation.
 
-    python benchmarks/interval_coverage.py            # 2000 data sets a design; a few minutes
+    python benchmarks/interval_coverage.py            # 2000 data sets a design; 15 minutes
     python benchmarks/interval_coverage.py --quick    # 200 data sets, fewer bootstraps
 
 Half of the groups are treated (a coefficient between groups) and every group has rows over time

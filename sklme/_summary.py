@@ -7,6 +7,7 @@ from scipy import stats
 
 from sklme._engine.dof import make_tests
 from sklme._engine.elimination import meeting
+from sklme._terms import factor_label
 
 WIDTH = 80
 DEAR = 1500  # effects in all but the largest factor beyond which dof cost more than the fit
@@ -62,7 +63,7 @@ def _random(model, r):
             levels = str(len(model.levels_[term.key])) if i == 0 else ""
             rows.append(
                 (
-                    f"  {_factor(term.key)}: {name}",
+                    f"  {factor_label(term.key)}: {name}",
                     levels,
                     _number(cov[i, i]),
                     _number(sd[i]),
@@ -87,7 +88,7 @@ def _correlation_tables(model, r):
         cov = _of_output(model, model.covariance_[term.key], r)
         sd = np.sqrt(np.diag(cov))
         if len(sd) > BESIDE:
-            head = f"Correlations by {_factor(term.key)}, coefficients in the order above"
+            head = f"Correlations by {factor_label(term.key)}, coefficients in the order above"
             rows = [f"{i + 1:>4}  {_correlations(cov, sd, i)}" for i in range(1, len(sd))]
             parts.append("\n".join([_wrapped(head), *map(_wrapped, rows)]))
     return parts
@@ -104,7 +105,7 @@ def _nesting(model, fit):
 
 def _relation(model, fit, s, t):
     kind, pairs, possible = meeting(fit.gram, s, t)
-    a, b = (_factor(model._terms[i].key) for i in (s, t))
+    a, b = (factor_label(model._terms[i].key) for i in (s, t))
     words = {
         "alike": f"{a} and {b} group the rows alike",
         "nested": f"{a} is nested in {b}",
@@ -158,7 +159,7 @@ def _notes(model):
         ("Not identified, set to zero", record.unidentified),
     ):
         if names:
-            notes.append(f"{what}: " + ", ".join(f"{n} by {_factor(k)}" for k, n in names))
+            notes.append(f"{what}: " + ", ".join(f"{n} by {factor_label(k)}" for k, n in names))
     if not model.converged_:
         notes.append("The search did not converge")
     return ["\n".join(map(_wrapped, notes))] if notes else []
@@ -166,10 +167,6 @@ def _notes(model):
 
 def _of_output(model, values, r):
     return values if model._one_output else values[r]
-
-
-def _factor(key):
-    return ":".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
 def _number(value):

@@ -44,6 +44,11 @@ class RandomTerm:
         return tuple("(Intercept)" if s is None else str(s) for s in self.slopes)
 
 
+def factor_label(key):
+    """A factor in texts and tables: combinations with colons, as R prints them."""
+    return ":".join(map(str, key)) if isinstance(key, tuple) else str(key)
+
+
 def parse_terms(random_effects, covariance_type="full"):
     """Read a specification of random effects.
 

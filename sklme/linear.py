@@ -66,7 +66,7 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
         How several factors are eliminated. Both are exact block elimination.
     tol : float, default=1e-8
         The search ends when the Newton decrement, about the distance to the optimum in standard
-        errors of the covariance parameters, is below this.
+        errors of the covariance parameters, is below this, or is bound to be after one more step.
     max_iter : int, default=100
         Most Newton steps.
     verbose : int, default=0

@@ -132,10 +132,10 @@ def test_near_the_optimum_the_first_point_is_exact(monkeypatch):
     charts = Charts(structures, 1)
     theta = charts.theta(Lambdas, np.array([0]))
     monkeypatch.setattr(crossed, "LARGE", 1)
-    evaluate = crossed.criterion(System(whole), charts, reml=True)
+    evaluate = crossed.criterion(System(whole), charts, reml=True, rough=True)
     near, again = (evaluate(theta, np.array([0])).gradient for _ in range(2))
     assert_allclose(near, again, rtol=0, atol=1e-9)
-    evaluate = crossed.criterion(System(whole), charts, reml=True)
+    evaluate = crossed.criterion(System(whole), charts, reml=True, rough=True)
     far, exact = (evaluate(2 * theta, np.array([0])).gradient for _ in range(2))
     assert np.abs(far - exact).max() > 1e-6  # an estimate
     assert_allclose(far, exact, rtol=0.1)
@@ -198,3 +198,17 @@ def crossed_problem(rng, n=60, levels=(9, 7)):
 def test_importing_the_package_does_not_import_numba():
     code = "import sys, sklme; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_only_a_search_takes_rough_derivatives(monkeypatch):
+    """Standard errors and profiles ask for derivatives far from an optimum, and get exact ones."""
+    whole = crossed_problem(np.random.default_rng(2), n=2000, levels=(60, 50))
+    charts = Charts((Structure(1, ((0,),)),) * 2, 1)
+    theta, which = np.array([[3.0, 2.0]]), np.arange(1)
+    exact = crossed.criterion(System(whole), charts, reml=True)(theta, which)
+    monkeypatch.setattr(crossed, "LARGE", 1)
+    again = crossed.criterion(System(whole), charts, reml=True)(theta, which)
+    rough = crossed.criterion(System(whole), charts, reml=True, rough=True)(theta, which)
+    assert_allclose(again.gradient, exact.gradient, rtol=1e-12)
+    assert not np.allclose(rough.gradient, exact.gradient, rtol=1e-9)
+    assert_allclose(rough.value, exact.value, rtol=1e-12)

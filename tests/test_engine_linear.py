@@ -326,6 +326,19 @@ def test_learning_repairs_an_inexact_hessian():
     assert learnt.n_evaluations[0] < plain.n_evaluations[0]
 
 
+@pytest.mark.parametrize("length, taken", [(0.005, True), (0.5, False)])
+def test_only_a_short_step_is_taken_unseen(length, taken):
+    """Along a flat direction a step may be long although the decrement is small."""
+    at = Evaluation(*(np.zeros((1, 1)) for _ in range(5)))
+    args = np.zeros(1, int), np.ones((1, 1)), at, np.ones(1, int), np.array([1e-5])
+    state = newton._State(*args, np.zeros(1, bool), np.zeros((1, 1, 1)))
+    allowed, before = np.ones(1, bool), np.ones(1)
+    newton._take_last_steps(state, np.arange(1), np.array([[length]]), before, 1e-8, allowed)
+    assert state.converged[0] == taken
+    assert_allclose(state.theta, 1.0 + length * taken)
+    assert_allclose(state.decrement, 1e-10 if taken else 1e-5)
+
+
 def orthodont(at):
     """The crosslevel model of the Orthodont data, with its search starting elsewhere."""
     frame = load_orthodont(as_frame=True).frame

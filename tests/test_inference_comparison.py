@@ -77,6 +77,18 @@ def test_reml_and_ml_together_are_refitted(sleep, slope):
     assert_allclose(table["statistic"].iloc[1], 42.1393, atol=1e-4)
 
 
+def test_frequencies_that_sum_to_the_number_of_rows_are_no_precisions(sleep):
+    X, y = sleep
+    weights = np.tile([0.5, 1.5], 90)
+    reml, ml = (
+        LinearMixedModel("Subject", method=method).fit(X, y, sample_weight=weights)
+        for method in ("reml", "ml")
+    )
+    table = compare_models(reml, ml)
+    assert_allclose(table["deviance"].iloc[0], table["deviance"].iloc[1], rtol=1e-10)
+    assert "refitted by ML, to compare" in table.attrs["note"]
+
+
 @pytest.mark.parametrize("name", ["weighted_reml", "offset_reml", "pastes_nested_reml"])
 def test_refits_keep_weights_offset_and_units(name):
     case = CASES[name]

@@ -17,13 +17,14 @@ FEW = 64  # effects of a factor for which exact second derivatives cost next to 
 FAR = 0.5  # standard deviations of a gradient; that of an estimate is off by less than a tenth
 
 
-def criterion(system: System, charts: Charts, *, reml: bool) -> Evaluate:
+def criterion(system: System, charts: Charts, *, reml: bool, rough: bool = False) -> Evaluate:
     """theta (1, m), responses -> value and derivatives of -2 log-likelihood, for one response.
 
-    With a large dense block the derivatives at the first point are estimates if it is far from the
-    optimum: a step from there need not be exact, and the inverse takes two thirds of the time.
+    rough : for a search; with a large dense block the derivatives at the first point are estimates
+        if it is far from the optimum: a step from there need not be exact, and the inverse takes
+        two thirds of the time
     """
-    first = system.plan.n_dense >= LARGE
+    first = rough and system.plan.n_dense >= LARGE
 
     def evaluate(theta: np.ndarray, which: np.ndarray) -> Evaluation:
         nonlocal first
@@ -34,9 +35,9 @@ def criterion(system: System, charts: Charts, *, reml: bool) -> Evaluate:
         here = at, fixed, scores, Lambdas, bases
         if first:
             first = False
-            rough = _derivatives(*here, estimated_score_products(at))
-            if _is_far(rough):
-                return rough
+            estimated = _derivatives(*here, estimated_score_products(at))
+            if _is_far(estimated):
+                return estimated
         return _derivatives(*here, score_products(at))
 
     return evaluate

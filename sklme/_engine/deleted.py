@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklme._engine.design import Design
-from sklme._engine.gram import in_frame, select
+from sklme._engine.gram import in_frame
 from sklme._engine.lmm import LinearFit
 from sklme._engine.sweep import Factorisation, factorise
 from sklme._engine.system import System
@@ -63,7 +63,7 @@ class _Rows:
     """The weighted rows in the frame, and V^-1 applied to their X and residuals."""
 
     def __init__(self, fit: LinearFit, design: Design, y: np.ndarray):
-        gram = select(fit.gram, np.flatnonzero(fit.columns))
+        gram = fit.kept
         self.fit, self.at = fit, factorise(System(gram), [L[0] for L in fit.Lambdas])
         X, Y, *self.Z = in_frame(design, fit.frame, y, slice(None))
         self.codes = [f.codes for f in design.factors]

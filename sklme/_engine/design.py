@@ -56,13 +56,6 @@ class Design:
         ]
         return sum(terms) if terms else np.zeros(self.n_rows)
 
-    def random_transpose(self, r: np.ndarray) -> list[np.ndarray]:
-        """Z'r by factor, each (k, m, n_levels), for r of shape (n, m)."""
-        return [
-            np.stack([sum_by_level(f.codes, f.n_levels, r.T * z) for z in f.z.T])
-            for f in self.factors
-        ]
-
     def dense_random(self) -> np.ndarray:
         """Z itself, (n, q): for small checks only."""
         rows = np.arange(self.n_rows)

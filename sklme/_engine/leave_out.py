@@ -14,7 +14,7 @@ from sklme._engine import blocks
 from sklme._engine.alike import condense
 from sklme._engine.covariance import Charts
 from sklme._engine.fixed import EXACT, FixedPart, assemble, independent_columns, solve_fixed
-from sklme._engine.gram import Gram, select
+from sklme._engine.gram import Gram
 from sklme._engine.level_sums import LevelSums
 from sklme._engine.lmm import LinearFit
 from sklme._engine.newton import minimise
@@ -51,7 +51,7 @@ def frozen(fit: LinearFit, own: LevelSums) -> Folds:
 
     beta_(l) = beta - C_(l) X_l'V_l^-1 (y_l - X_l beta) (Christensen, Pearson and Johnson 1992).
     """
-    f = kept(fit).factors[0]
+    f = fit.kept.factors[0]
     L, beta = fit.Lambdas[0], fit.beta[0]
     D = blocks.woodbury(f.zz[:, :, None, :], L)[0][:, :, 0]
     DB = np.einsum("abq,bpq->apq", D, f.zx)
@@ -67,7 +67,7 @@ def frozen(fit: LinearFit, own: LevelSums) -> Folds:
 
 def refitted(fit: LinearFit, own: LevelSums, *, tol: float = 1e-8, max_iter: int = 100) -> Folds:
     """Theta, beta and residual variance estimated anew without each level."""
-    gram = kept(fit)
+    gram = fit.kept
     done = _regular(fit, gram, own)
     q, p, k = len(own.total), len(gram.xx), fit.structures[0].k
     problem, Lambda = _Problem(gram, own, fit.reml), np.zeros((q, k, k))
@@ -91,20 +91,6 @@ def _search(fit: LinearFit, gram: Gram, problem, which, tol: float, max_iter: in
     theta, record = minimise(evaluate, charts, which, start, tol=tol, max_iter=max_iter)
     theta = settle_at_zero(evaluate, charts, theta, which, gram)
     return charts.factors(theta, which)[0], record.converged
-
-
-def is_whole(fit: LinearFit) -> bool:
-    """Whether the cross-products are those of the rows that beta was fitted to, for one factor."""
-    gram = kept(fit)
-    f = gram.factors[0]
-    D = blocks.woodbury(f.zz[:, :, None, :], fit.Lambdas[0])[0][:, :, 0]
-    xvx = gram.xx - np.einsum("apq,abq,brq->pr", f.zx, D, f.zx, optimize=True)
-    return bool((np.abs(xvx - fit.xvx[0]) <= 1e-6 * np.diag(gram.xx)).all())
-
-
-def kept(fit: LinearFit) -> Gram:
-    """The cross-products of the columns that were kept."""
-    return select(fit.gram, np.flatnonzero(fit.columns))
 
 
 def _start(fit: LinearFit, gram: Gram) -> np.ndarray:

@@ -29,6 +29,7 @@ class LinearFit:
     effects : (k, n_outputs, n_levels) of each factor
     criterion : -2 log-likelihood in units of the data, all constants included
     nu : N - p under REML, N under ML
+    precision : whether the row weights are precisions, with N the number of rows
     adapted : whether the cross-products hold rows that came after the fit
     """
 
@@ -47,7 +48,18 @@ class LinearFit:
     criterion: np.ndarray
     optimization: Optimization
     unidentified: tuple[tuple[int, ...], ...]
+    precision: bool = False
     adapted: bool = False
+
+    @property
+    def kept(self) -> Gram:
+        """The cross-products of the columns that were kept."""
+        return select(self.gram, np.flatnonzero(self.columns))
+
+    @property
+    def weight_constant(self) -> float:
+        """What -2 log-likelihood loses by the row weights: the sum of the logs of precisions."""
+        return self.gram.log_weights if self.precision else 0.0
 
 
 def fit(
@@ -107,6 +119,7 @@ def _fit(design, y, structures, reml, precision, tol, max_iter, progress) -> Lin
         value,
         record,
         data.zeros,
+        precision,
     )
 
 

@@ -19,6 +19,7 @@ FLAT = 1e-9  # scaled curvature below this counts as none
 BLIND = 1e-4  # a decrement below this that no step improves is rounding
 SADDLE = -1e-3  # scaled curvature below this is a way down
 SURE = 1e-3  # a decrement below this is in the region of fast convergence
+SHORT = 0.01  # a longer step, relative to theta, is along a flat direction and wants a look
 NEAR = 2.0  # after a decrement below this the exact Hessian is trusted
 STRAIGHT = 0.1  # over a step of a decrement below this the gradient changes as the Hessian says
 
@@ -110,7 +111,9 @@ def _take_last_steps(state: _State, active, step, before, tol: float, allowed) -
     """
     decrement = state.decrement[active]
     bound = decrement**2 / np.maximum(before, 1e-300)
-    last = allowed & (decrement <= SURE) & (before <= NEAR) & (bound <= tol)
+    size = np.maximum(np.abs(state.theta[active]).max(axis=1, initial=0.0), 0.5)
+    short = np.abs(step).max(axis=1, initial=0.0) <= SHORT * size
+    last = allowed & short & (decrement <= SURE) & (before <= NEAR) & (bound <= tol)
     who = active[last]
     state.theta[who] += step[last]
     state.decrement[who] = bound[last]

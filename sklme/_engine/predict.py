@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from sklme._engine.gram import output, select
+from sklme._engine.gram import output
 from sklme._engine.lmm import LinearFit
 from sklme._engine.selected import posterior_blocks
 from sklme._engine.sweep import Factorisation, colour, factorise
@@ -210,5 +210,5 @@ def _factorised(fit: LinearFit, r: int):
     """The cross-products and factorisation at the fitted theta; (None, None) without factors."""
     if not fit.structures:
         return None, None
-    system = System(select(output(fit.gram, r), np.flatnonzero(fit.columns)))
+    system = System(output(fit.kept, r))
     return system, factorise(system, [L[r] for L in fit.Lambdas])

@@ -114,7 +114,7 @@ class _Elimination:
     reml: bool
 
     def criterion(self, charts: Charts) -> Evaluate:
-        return crossed.criterion(self.system, charts, reml=self.reml)
+        return crossed.criterion(self.system, charts, reml=self.reml, rough=True)
 
     def solution(self, Lambdas: list[np.ndarray]) -> Solution:
         return crossed.solution(self.system, Lambdas, reml=self.reml)

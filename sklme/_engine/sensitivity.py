@@ -14,7 +14,7 @@ from scipy.linalg import cho_factor, solve_triangular
 
 from sklme._engine import blocks
 from sklme._engine.covariance import Structure
-from sklme._engine.gram import Gram, output, select
+from sklme._engine.gram import Gram, output
 from sklme._engine.lmm import LinearFit
 from sklme._engine.selected import score_products
 from sklme._engine.small import SmallSystem
@@ -135,7 +135,7 @@ class _Solver(Protocol):
 
 
 def _solver(fit: LinearFit, r: int) -> _Solver:
-    gram = select(output(fit.gram, r), np.flatnonzero(fit.columns))
+    gram = output(fit.kept, r)
     Lambdas, beta = [L[r] for L in fit.Lambdas], fit.beta[r]
     if len(fit.structures) == 1:
         return _ByLevel(gram, Lambdas[0], beta)

@@ -19,7 +19,7 @@ from sklme._engine.design import Design
 from sklme._engine.fixed import DEPENDENT
 from sklme._engine.gram import FactorGram, Frame, Gram, gram, output, select
 from sklme._engine.lmm import LinearFit
-from sklme._engine.problem import MANY, SingleFactor, make_problem
+from sklme._engine.problem import SingleFactor, make_problem
 from sklme._engine.small import SmallSystem
 from sklme._engine.threads import careful
 
@@ -57,7 +57,7 @@ def kept_gram(fit: LinearFit, r: int) -> Gram:
         raise ValueError(
             "the model was adapted to more rows after fit: ask the model that `adapt` was called on"
         )
-    return output(select(fit.gram, np.flatnonzero(fit.columns)), r)
+    return output(fit.kept, r)
 
 
 def too_many_columns(statistics: Gram) -> bool:
@@ -130,13 +130,6 @@ def refit(
     max_iter: int = 100,
 ) -> Refits:
     """Estimates of every output of the statistics."""
-    if len(statistics.xx) == 0 and statistics.n_outputs >= MANY:
-        # Many responses are condensed by their columns of X; without any they go in few.
-        parts = np.array_split(np.arange(statistics.n_outputs), statistics.n_outputs // 4)
-        some = [outputs(statistics, at) for at in parts]
-        return Refits.join(
-            [refit(s, structures, reml=reml, tol=tol, max_iter=max_iter) for s in some]
-        )
     problem = make_problem(statistics, structures, reml)
     which = np.ones(statistics.n_outputs, bool)
     Lambdas, record = problem.optimise(which, tol, max_iter, None)

@@ -17,8 +17,9 @@ from sklme._engine.level_sums import LevelSums, level_sums, spanned_sums
 from sklme._engine.lmm import LinearFit
 from sklme._engine.without import Rest, of_response, without_level
 from sklme._rows import check_choice, check_rows, read_response, read_weights
+from sklme._terms import factor_label
 from sklme.inference._access import Fitted, choose_factor, open_model
-from sklme.inference._variances import label, weighted
+from sklme.inference._variances import weighted
 
 SPREAD = 1e-6  # how far sums over the given rows may be from those of fit
 
@@ -44,7 +45,7 @@ class LeaveOut:
     def own(self) -> LevelSums | None:
         """The sums of each level; None where they cannot be known without rows."""
         if self.design is None:
-            return None if len(self.fit.structures) > 1 else spanned_sums(leave_out.kept(self.fit))
+            return None if len(self.fit.structures) > 1 else spanned_sums(self.fit.kept)
         args = self.fit.frame, self.t, self.fit.columns, self.precision
         return level_sums(self.design, self.y, *args)
 
@@ -109,7 +110,9 @@ def open_task(model, factor, X, y, theta, sample_weight, output) -> LeaveOut:
     t = choose_factor(fitted, factor)
     fit = of_response(fitted.fit, fitted.r)
     if fit.gram.factors[t].n_levels < 2:
-        raise ValueError(f"{label(fitted.keys[t])} has one level: without it no rows are left")
+        raise ValueError(
+            f"{factor_label(fitted.keys[t])} has one level: without it no rows are left"
+        )
     if X is None or y is None:
         task = LeaveOut(fitted, fit, t, theta == "refit")
     else:
@@ -137,10 +140,10 @@ def _with_rows(fitted: Fitted, fit: LinearFit, t: int, refit: bool, sample_weigh
 
 def _check_same_rows(task: LeaveOut) -> None:
     """The sums over the given rows are those that fit has kept."""
-    own, kept = task.own, leave_out.kept(task.fit)
+    own, kept = task.own, task.fit.kept
     if own is None:
         return
-    if task.design is None and not leave_out.is_whole(task.fit):
+    if task.design is None and task.fit.adapted:
         raise ValueError(_other_rows())
     pairs = [(own.xx.sum(axis=0), kept.xx), (own.xy.sum(axis=0), kept.xy[:, 0])]
     if task.design is not None:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from sklme._engine import units
 from sklme._engine.simulate import Refits
+from sklme._terms import factor_label
 from sklme.inference._access import Fitted
 
 
@@ -37,11 +38,6 @@ def parameters_of(fitted: Fitted) -> list[Parameter]:
                 if b in together[a]:
                     out.append(Parameter(f"cor {term.names[b]}.{name}|{label}", "cor", t, a, b))
     return [*out, Parameter("sigma", "sigma")]
-
-
-def factor_label(key) -> str:
-    """The factor as R prints it."""
-    return ":".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
 def choose_parameters(fitted: Fitted, names) -> list[Parameter]:

@@ -9,11 +9,6 @@ from sklme._engine.without import of_response
 from sklme.inference._access import Fitted
 
 
-def label(key) -> str:
-    """A factor as it stands in the index of a table."""
-    return ":".join(map(str, key)) if isinstance(key, tuple) else str(key)
-
-
 def covariance(fitted: Fitted, t: int) -> np.ndarray:
     """Covariance of the coefficients of factor t, in the units of the data."""
     return fitted.of_output(fitted.model.covariance_[fitted.keys[t]])
@@ -116,7 +111,7 @@ def ratio(part: float, whole: float) -> float:
 
 def weighted(fitted: Fitted) -> bool:
     """Whether the cross-products are weighted by precisions."""
-    return fitted.model.weight_type == "precision" and fitted.fit.gram.log_weights != 0
+    return fitted.fit.precision and fitted.fit.gram.log_weights != 0
 
 
 def _weights_need_rows() -> str:

@@ -12,8 +12,8 @@ from sklme._engine import at_zero
 from sklme._engine.lmm import LinearFit
 from sklme._engine.simulate import kept_gram, refit, too_many_columns
 from sklme._rows import check_choice, check_number
+from sklme._terms import factor_label
 from sklme.inference._access import Fitted, choose_factor, open_model
-from sklme.inference._parameters import factor_label
 
 NULLS = ("auto", "exact", "simulated", "mixture")
 SAME = 1e-8  # relative difference of sums of squares that is rounding
@@ -255,7 +255,9 @@ def _criterion(fitted: list[Fitted]) -> tuple[bool, str]:
     methods = {f.fit.reml for f in fitted}
     if methods == {False}:
         return False, "models fitted by ML"
-    if methods == {True} and len({_fixed_effects(f) for f in fitted}) == 1:
+    if methods == {True, False}:
+        return False, "models fitted by REML refitted by ML, to compare with those fitted by ML"
+    if len({_fixed_effects(f) for f in fitted}) == 1:
         return True, "models fitted by REML with the same fixed effects, compared as they are"
     return (
         False,
@@ -285,12 +287,7 @@ def _ml_deviance(fit: LinearFit, r: int) -> float:
     total = fit.gram.total
     value = refit(kept_gram(fit, r), fit.structures, reml=False).criterion[0]
     value += total * (1.0 + LOG_2_PI + 2.0 * np.log(fit.frame.y_scale[r]))
-    return float(value - _precision_constant(fit))
-
-
-def _precision_constant(fit: LinearFit) -> float:
-    """Sum of log weights, where they are precisions (then N counts rows)."""
-    return fit.gram.log_weights if fit.gram.total == fit.gram.n_rows else 0.0
+    return float(value - fit.weight_constant)
 
 
 def _refuse_exact(fitted: list[Fitted]) -> None:

@@ -7,8 +7,9 @@ from sklme._engine import predict
 from sklme._engine.lmm import LinearFit
 from sklme._engine.units import coefficient_map
 from sklme._engine.without import Rest, expected, rebased
+from sklme._terms import factor_label
 from sklme.inference._left_out import LeaveOut, open_task
-from sklme.inference._variances import label, level_index
+from sklme.inference._variances import level_index
 
 
 def group_influence(
@@ -277,7 +278,7 @@ def _note(task: LeaveOut, rest: LinearFit) -> str:
     lost = task.fit.columns & ~rest.columns
     kept = ~lost[task.fit.columns]
     names = [
-        f"{term.names[i]} by {label(term.key)}"
+        f"{term.names[i]} by {factor_label(term.key)}"
         for term, at in zip(task.fitted.model._terms, rest.unidentified, strict=True)
         for i in at
     ]

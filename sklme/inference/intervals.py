@@ -243,9 +243,8 @@ class _Curves:
         self.flop = dense_block(fit.gram)
         self.frame, self.profiler = fit.frame, Profiler(fit, fitted.r)
         self.map, self.intercept = coefficient_map(fit), fit.intercept
-        precision = fit.gram.log_weights if fit.gram.total == fit.gram.n_rows else 0.0
-        y_scale = fit.frame.y_scale[self.r]
-        self.minimum = self.profiler.minimum + 2.0 * fit.gram.total * np.log(y_scale) - precision
+        y_scale = 2.0 * fit.gram.total * np.log(fit.frame.y_scale[self.r])
+        self.minimum = self.profiler.minimum + y_scale - fit.weight_constant
 
     def of(self, p: Parameter) -> tuple[Curve | None, float, float]:
         """The curve of a parameter; values times scale plus shift are in units of the data."""

@@ -5,13 +5,13 @@ import pandas as pd
 from scipy import stats
 
 from sklme._columns import extend_columns
+from sklme._terms import factor_label
 from sklme.inference._access import check_level, choose_factor, open_model
 from sklme.inference._variances import (
     conditional_variance,
     covariance,
     fixed_variance,
     joint_variance,
-    label,
     level_index,
     mean_products,
     random_variances,
@@ -81,7 +81,7 @@ def variance_table(model, X=None, *, output=None):
     for t, term in enumerate(fitted.model._terms):
         G = covariance(fitted, t)
         Q = None if products is None else products[t]
-        rows += _factor_rows(label(term.key), term, G, Q)
+        rows += _factor_rows(factor_label(term.key), term, G, Q)
     s2 = fitted.residual_variance
     rows.append((RESIDUAL, "", "", s2, np.sqrt(s2), np.nan, s2 if products is not None else np.nan))
     names = ["group", "term", "with_term", "variance", "sd", "correlation", "share"]
@@ -259,7 +259,7 @@ def icc(model, X=None, *, output=None):
     parts = random_variances(fitted)
     around = sum(parts) + fitted.residual_variance
     total = around + fixed_variance(fitted)
-    groups = [*map(label, fitted.keys), "all"]
+    groups = [*map(factor_label, fitted.keys), "all"]
     rows = [(ratio(v, around), ratio(v, total)) for v in [*parts, sum(parts)]]
     index = pd.Index(groups, name="group")
     return pd.DataFrame(rows, index, columns=["adjusted", "unadjusted"])

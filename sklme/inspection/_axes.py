@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from sklme._terms import factor_label
+
 BLUE, RED, GREEN, ORANGE, SKY, PINK = (
     *("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7"),
 )
@@ -61,5 +63,5 @@ def thin(n):
 
 def short(text, most=18):
     """A label that leaves room for the picture."""
-    text = ":".join(map(str, text)) if isinstance(text, tuple) else str(text)
+    text = factor_label(text)
     return text if len(text) <= most else text[: most - 1] + "…"

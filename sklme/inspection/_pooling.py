@@ -7,8 +7,8 @@ import pandas as pd
 
 from sklme._columns import read_columns
 from sklme._rows import check_rows, read_response
+from sklme._terms import factor_label
 from sklme.inference._access import Fitted, choose_factor, open_model
-from sklme.inference.variance import label
 from sklme.inspection._axes import BLUE, GREY, RED, as_given, name_of, open_axes, short
 
 PANELS = 12  # groups that are drawn where more are there
@@ -130,7 +130,7 @@ class PartialPoolingDisplay:
         display = cls(
             rows,
             _lines(rows, parts),
-            factor=label(opened.keys[t]),
+            factor=factor_label(opened.keys[t]),
             slope=name,
             response=response or name_of(y),
         )

@@ -6,8 +6,8 @@ from scipy import stats
 
 from sklme._columns import read_columns
 from sklme._rows import check_choice, check_rows, read_response
+from sklme._terms import factor_label
 from sklme.inference._access import choose_factor, open_model
-from sklme.inference.variance import label
 from sklme.inspection._axes import BLUE, GREY, PALE, RED, as_given, name_of, open_axes, short, thin
 
 KINDS = ("fitted", "quantiles", "group")
@@ -225,7 +225,7 @@ def _groups(opened, factor):
     codes = read_columns(opened.model, opened.X, opened.model._columns).codes[t]
     levels = opened.model.levels_[opened.keys[t]]
     names = [short(tuple(one) if np.ndim(levels) == 2 else one, 24) for one in levels]
-    return np.array([*names, "not seen"], dtype=object)[codes], label(opened.keys[t])
+    return np.array([*names, "not seen"], dtype=object)[codes], factor_label(opened.keys[t])
 
 
 def _keys(groups):
