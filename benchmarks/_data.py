@@ -1,4 +1,4 @@
-"""The workloads: classic tables and simulated ones with fixed seeds, every one fitted by REML.
+"""The linear workloads: classic tables and simulated ones with fixed seeds, all fitted by REML.
 
 A task is what an adapter needs: numeric columns with a fixed coefficient, for each factor the
 columns with a random coefficient ("1" is the intercept), the table, and one or many responses.
@@ -15,12 +15,17 @@ from sklme import datasets
 
 @dataclass(frozen=True)
 class Task:
-    """A model and its data: `table` has fixed columns and factors; `y` is (n,) or (n, K)."""
+    """A model and its data: `table` has fixed columns and factors; `y` is (n,) or (n, K).
+
+    With `trials`, a column of the table, a binomial `y` counts successes.
+    """
 
     fixed: tuple[str, ...]
     random: dict[str, tuple[str, ...]]
     table: pd.DataFrame
     y: np.ndarray
+    family: str = "gaussian"
+    trials: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ def judge(packages, reference_ml=None):
     drops a constant, or fits another model, may well report a higher one.
     """
     fitted = {name: r for name, r in packages.items() if r["status"] == "ok"}
-    restricted = {name: r for name, r in fitted.items() if r["criterion"] == "REML"}
-    reference = _reference(restricted)
-    se = _standard_errors(restricted, reference)
+    racing = {name: r for name, r in fitted.items() if r["criterion"] != "ML"}
+    reference = _reference(racing)
+    se = _standard_errors(racing, reference)
     for r in fitted.values():
-        truth = reference if r["criterion"] == "REML" else reference_ml
+        truth = reference_ml if r["criterion"] == "ML" else reference
         r["seconds"] = seconds(r)
         loglik = _loglik_gaps(r, truth) if truth else None
         beta = _coefficient_gaps(r, truth, se) if truth and se is not None else None
@@ -41,11 +41,11 @@ def seconds(r):
 
 
 def fastest_peer(packages):
-    """Name of the fastest correct package other than sklme with the same criterion, or None."""
+    """Name of the fastest correct package in the race other than sklme, or None."""
     peers = {
         name: r["seconds"]
         for name, r in packages.items()
-        if name not in OURS and r.get("correct") and r["criterion"] == "REML"
+        if name not in OURS and r.get("correct") and r["criterion"] != "ML"
     }
     return min(peers, key=peers.get) if peers else None
 

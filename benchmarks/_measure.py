@@ -1,6 +1,6 @@
 """One measurement: a fresh process with one thread, a time limit and a memory limit.
 
-As a script this file is that process: ``python _measure.py PACKAGE TASK SECONDS RESULT``.
+As a script this file is that process: ``python _measure.py PACKAGE TASK SECONDS RESULT PEERS``.
 """
 
 import gc
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 THREADS = ("OMP", "OPENBLAS", "MKL", "BLIS", "RAYON", "NUMBA", "VECLIB_MAXIMUM", "NUMEXPR")
@@ -22,19 +23,24 @@ MOST_FITS = 1000  # of one process
 KEPT = 50  # responses whose estimates are compared
 
 
-def measure(package, files, *, seconds, limit, memory_gb, blas=None):
-    """Fit `files` with `package` for about `seconds`; a record with "status" in any case."""
+def measure(package, files, *, seconds, limit, memory_gb, blas=None, peers="_peers"):
+    """Fit `files` with `package` for about `seconds`; a record with "status" in any case.
+
+    `peers` is the module that knows how the package is called.
+    """
     result = files / f"{package}.json"
     result.unlink(missing_ok=True)
-    if package.startswith("lme4"):
-        command = ["Rscript", str(HERE / "lme4.R"), str(files)]
+    known = import_module(peers).PACKAGES.get(package)
+    if known and known.script:
+        command = ["Rscript", str(HERE / known.script)]
     else:
-        command = [sys.executable, "-W", "ignore", str(HERE / "_measure.py"), package, str(files)]
+        command = [sys.executable, "-W", "ignore", str(HERE / "_measure.py")]
+    command += [package, str(files), str(seconds), str(result), peers]
     environment = os.environ | {f"{name}_NUM_THREADS": "1" for name in THREADS}
     environment |= {"POLARS_MAX_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
     if package == "lme4-blas":
         environment["LD_PRELOAD"] = str(blas)
-    error = _run([*command, str(seconds), str(result)], environment, limit, memory_gb)
+    error = _run(command, environment, limit, memory_gb)
     if error is None and result.exists():
         return json.loads(result.read_text())
     return {"status": "failed", "note": error or "ended without a result"}
@@ -66,11 +72,12 @@ def _run(command, environment, limit, memory_gb):
 
 
 def save_task(task, files):
-    """The task for Python (pickle) and for R (binary columns)."""
+    """The task for Python (pickle) and for R (binary columns, and a text that lists them)."""
     from _data import formula
 
     (files / "task.pickle").write_bytes(pickle.dumps(task, protocol=5))
     lines = [str(len(task.table)), str(task.y.size // len(task.table)), formula(task)]
+    lines.append(" ".join([task.family, task.trials or ""]).strip())
     for name in task.table:
         column = task.table[name]
         kind = "factor" if name in task.random else "numeric"
@@ -141,18 +148,17 @@ def _fit_repeatedly(make, outputs, seconds):
     }
 
 
-def main(package, files, seconds, result):
+def main(package, files, seconds, result, peers):
     warnings.simplefilter("ignore")
-    from _peers import ADAPTERS, PACKAGES, Unable
-
+    calls = import_module(peers)
     task = pickle.loads((Path(files) / "task.pickle").read_bytes())
     outputs = 1 if task.y.ndim == 1 else task.y.shape[1]
     try:
-        known = PACKAGES.get(package)
+        known = calls.PACKAGES.get(package)
         out = {"version": known.version() if known else None}
-        out |= _fit_repeatedly(lambda: ADAPTERS[package](task), outputs, float(seconds))
+        out |= _fit_repeatedly(lambda: calls.ADAPTERS[package](task), outputs, float(seconds))
         out |= {"status": "ok", "note": ""}
-    except (ImportError, Unable) as error:
+    except (ImportError, NotImplementedError) as error:
         missing = isinstance(error, ImportError)
         note = "not installed" if missing else f"cannot: {error}"
         out = {"status": "missing" if missing else "unable", "note": note}

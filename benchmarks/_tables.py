@@ -2,7 +2,6 @@
 
 import numpy as np
 from _judge import fastest_peer
-from _peers import PACKAGES
 
 HEAD = """\
 | package | version | time | relative | peak MB | logLik - best | coef. | evals | remarks |
@@ -10,35 +9,35 @@ HEAD = """\
 """
 
 
-def markdown(results):
+def markdown(results, race):
     """The whole report: what was measured where, one summary, one table a workload."""
-    parts = [_preface(results), _summary(results["workloads"])]
-    parts += [_workload(w) for w in results["workloads"].values()]
+    workloads = results["workloads"].values()
+    parts = [_preface(results, race), _summary(workloads, race.packages)]
+    parts += [_workload(w, race.packages) for w in workloads]
     return "\n\n".join(parts) + "\n"
 
 
-def _preface(results):
+def _preface(results, race):
     machine = "; ".join(f"{key} {value}" for key, value in results["machine"].items())
     small = "**Small versions of the workloads: a trial, not a result.**\n\n"
     return (
-        f"# Linear mixed models by REML\n\n{small if results['quick'] else ''}"
-        f"Written by `benchmarks/linear.py`; the protocol is in `benchmarks/README.md`.\n\n"
+        f"# {race.title}\n\n{small if results['quick'] else ''}"
+        f"Written by `benchmarks/{race.name}.py`; the protocol is in `benchmarks/README.md`.\n\n"
         f"{machine}.\n\nTime: a fit, one thread. Relative: time over that of the fastest correct "
         "package other than sklme. Peak MB: resident memory above that before the fit. "
         "Coef.: largest difference of a fixed coefficient, in standard errors. "
         "Correct: log-likelihood within 1e-4 and coefficients within 1e-3 standard errors of the "
-        "best fit that two packages agree on. "
-        "gpboost has ML only and is compared with the ML fit of sklme, beside the race."
+        f"best fit that two packages agree on. {race.rules}"
     )
 
 
-def _summary(workloads):
+def _summary(workloads, packages):
     lines = [
         "| workload | sklme | sklme[fast] | fastest correct peer | its time | peer / sklme "
         "| peer / sklme[fast] | memory, peer / sklme |",
         "|---|--:|--:|---|--:|--:|--:|--:|",
     ]
-    for w in workloads.values():
+    for w in workloads:
         ours, name = w["packages"].get("sklme", {}), fastest_peer(w["packages"])
         fast = w["packages"].get("sklme-fast", {})
         if not ours.get("correct") or name is None:
@@ -47,7 +46,7 @@ def _summary(workloads):
         lines.append(
             f"| {_cell(w['title'])} | {time(ours['seconds'])} "
             f"| {time(fast['seconds']) if fast.get('correct') else ''} "
-            f"| {PACKAGES[name].label} | {time(peer['seconds'])} "
+            f"| {packages[name].label} | {time(peer['seconds'])} "
             f"| {_times(peer, ours)} | {_times(peer, fast) if fast.get('correct') else ''} "
             f"| {_ratio(peer['peak_mb'], ours['peak_mb'])} |"
         )
@@ -58,12 +57,21 @@ def _times(peer, ours):
     return f"{peer['seconds'] / ours['seconds']:.2g}x"
 
 
-def _workload(w):
+def _workload(w, packages):
     best = fastest_peer(w["packages"])
     base = w["packages"][best]["seconds"] if best else None
     order = sorted(w["packages"].items(), key=lambda item: item[1].get("seconds", np.inf))
-    rows = [_row(PACKAGES[name].label, r, base) for name, r in order]
-    return f"## {w['title']}\n\n{w['rows']} rows. `{w['formula']}`\n\n{HEAD}" + "\n".join(rows)
+    rows = [_row(packages[name].label, r, base) for name, r in order]
+    text = f"{w['rows']} rows. `{w['formula']}`{_best_loglik(w['packages'])}"
+    return f"## {w['title']}\n\n{text}\n\n{HEAD}" + "\n".join(rows)
+
+
+def _best_loglik(packages):
+    """The log-likelihood that differences are taken from; nothing for many responses."""
+    for r in packages.values():
+        if r.get("correct") and r["criterion"] != "ML" and r["outputs"] == 1:
+            return f" Best log-likelihood: {r['fits'][0]['loglik'] - r['loglik_gap']:.6f}."
+    return ""
 
 
 def _row(label, r, base):

@@ -19,7 +19,7 @@ import numpy as np
 from _data import crossed, slopes
 from _measure import measure, save_task
 from _peers import PACKAGES
-from linear import add_common_options, machine, settle
+from _run import add_common_options, machine, settle
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -61,7 +61,7 @@ def main():
 
 def read_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_common_options(parser)
+    add_common_options(parser, PACKAGES)
     parser.set_defaults(packages=list(RACERS), limit=120)
     parser.add_argument("--seconds", type=float, default=4, help="of fits of each")
     parser.add_argument("--most", type=float, default=1e6, help="rows of the largest table")

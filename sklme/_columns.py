@@ -34,14 +34,20 @@ class Rows:
     codes : tuple of ndarray of shape (n_rows,)
         Level of each row, one array per term; -1 for levels that are not known.
     slopes : tuple of ndarray of shape (n_rows, n_slopes)
-        Random-effect covariates, one array per term; an intercept is a column of ones.
+        Random-effect covariates, one array per term; an intercept is a column of ones. They
+        may share memory with `X`.
     offset : ndarray of shape (n_rows,) or None
+    trials : ndarray of shape (n_rows,) or None
+    zeros : ndarray of shape (n_rows, n_zeros) or None
+        Columns of a model of extra zeros.
     """
 
     X: np.ndarray
     codes: tuple
     slopes: tuple
     offset: np.ndarray | None
+    trials: np.ndarray | None = None
+    zeros: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +99,17 @@ class Columns:
         return labels
 
 
-def learn_columns(estimator, X, terms, *, ignored=(), fixed_effects=None, offset=None):
+def learn_columns(
+    estimator,
+    X,
+    terms,
+    *,
+    ignored=(),
+    fixed_effects=None,
+    offset=None,
+    trials=None,
+    zeros=(),
+):
     """Find the columns of a specification in the table of fit and learn the levels.
 
     Sets ``n_features_in_`` and, for tables with names, ``feature_names_in_`` on `estimator`.
@@ -105,8 +121,10 @@ def learn_columns(estimator, X, terms, *, ignored=(), fixed_effects=None, offset
     terms : tuple of RandomTerm
     ignored : tuple of str or int
     fixed_effects : list of str or int, default=None
-        None means all columns that are not keys, ignored or the offset.
-    offset : str or int, default=None
+        None means all columns that are not keys, ignored, the offset or the trials.
+    offset, trials : str or int, default=None
+    zeros : sequence of str or int
+        Columns of a model of extra zeros.
 
     Returns
     -------
@@ -132,10 +150,11 @@ def learn_columns(estimator, X, terms, *, ignored=(), fixed_effects=None, offset
     >>> columns.labels(0), rows.codes[0]
     (array(['a', 'b'], dtype=object), array([1, 0, 1]))
     """
-    if not terms and not ignored and fixed_effects is None and offset is None:
+    special = fixed_effects, offset, trials
+    if not terms and not ignored and not zeros and all(s is None for s in special):
         return _learn_plain(estimator, X)
     table = open_table(estimator, X, reset=True)
-    layout = find_layout(ColumnFinder.of(estimator), terms, ignored, fixed_effects, offset)
+    layout = find_layout(ColumnFinder.of(estimator), terms, ignored, *special, zeros)
     ids = _read_keys(table, layout)
     learned = [learn_levels(column) for column in ids]
     tables, key_codes = zip(*learned, strict=True) if learned else ((), ())
@@ -228,11 +247,14 @@ def _read_keys(table, layout):
 
 
 def _read_numbers(estimator, table, layout):
-    """The columns ``layout.numbers`` as float64."""
+    """The columns ``layout.numbers`` as float64, or those with a column of ones before them.
+
+    The ones are there where a term needs them and the columns are laid out anew anyway.
+    """
     refuse_text(table, layout.numbers, layout.keys)
     if not layout.numbers:
         return np.empty((table.shape[0], 0))
-    numbers = table.numbers(layout.numbers)
+    numbers = table.numbers(layout.numbers, ones=any(None in at for at in layout.slopes))
     if numbers.dtype.kind not in "biuf":
         return check_array(numbers, dtype=np.float64, estimator=estimator, input_name="X")
     numbers = np.asarray(numbers, dtype=np.float64)
@@ -257,14 +279,23 @@ def _read_plain(estimator, X, *, reset):
 
 
 def _rows(numbers, codes, layout):
+    first = numbers.shape[1] - len(layout.numbers)  # 1 where ones stand before the numbers
+    X = numbers[:, first : first + len(layout.fixed_names)]
+    slopes = tuple(_slopes(numbers, first, at) for at in layout.slopes)
+    single = layout.offset, layout.trials
+    offset, trials = (None if i is None else numbers[:, first + i] for i in single)
+    zeros = numbers[:, [first + i for i in layout.zeros]] if layout.zeros else None
+    return Rows(X, codes, slopes, offset, trials, zeros)
+
+
+def _slopes(numbers, first, at):
+    """The columns of a term: a view where the ones are there and the places evenly spaced."""
+    places = [0 if i is None else first + i for i in at]
+    step = places[1] - places[0] if len(places) > 1 else 1
+    if first and places == list(range(places[0], places[-1] + 1, step)):
+        return numbers[:, places[0] : places[-1] + 1 : step]
     ones = np.ones(len(numbers))
-    slopes = tuple(
-        np.column_stack([ones if i is None else numbers[:, i] for i in at]) for at in layout.slopes
-    )
-    offset = None if layout.offset is None else numbers[:, layout.offset]
-    n_fixed = len(layout.fixed_names)
-    X = numbers if n_fixed == numbers.shape[1] else numbers[:, :n_fixed]
-    return Rows(X, codes, slopes, offset)
+    return np.stack([ones if i is None else numbers[:, first + i] for i in at]).T
 
 
 def _objects(values):

@@ -131,13 +131,19 @@ def _read_categories(column, name):
             f"{name} has a missing id (NaN or null) in row {np.argmin(codes)}: "
             "give it a level of its own or drop the row"
         )
-    first = np.full(len(column.categories), -1, dtype=np.intp)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    first = first_rows(codes, len(column.categories))
     used = np.flatnonzero(first >= 0)
     inner = read_ids(column.categories[used].array, name, rows=first[used])
     position = np.empty(len(first), dtype=np.intp)
     position[used] = inner.codes
     return Ids(name, inner.family, inner.values, position[codes])
+
+
+def first_rows(codes, n_codes):
+    """Number of the first row of each code, -1 for those without one."""
+    first = np.full(n_codes, -1, dtype=np.intp)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    return first
 
 
 def _is_plain_objects(column):
@@ -350,6 +356,4 @@ def _hash_rows(codes):
     for column in codes.T[1:]:
         ids = pd.factorize(ids)[0] * (column.max() + 2) + column + 1
     ids = pd.factorize(ids)[0]
-    first = np.empty(ids.max() + 1, dtype=np.intp)
-    first[ids[::-1]] = np.arange(len(ids))[::-1]
-    return ids, first
+    return ids, first_rows(ids, ids.max() + 1)

@@ -31,6 +31,10 @@ class Layout:
         Per term, indices into `keys`.
     plain : bool
         Whether X is all fixed columns, no more.
+    trials : int or None
+        Index into `numbers`.
+    zeros : tuple of int
+        Indices into `numbers` of the columns of a model of extra zeros.
     """
 
     numbers: tuple
@@ -41,6 +45,8 @@ class Layout:
     ignored: tuple
     factors: tuple
     plain: bool
+    trials: int | None = None
+    zeros: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -94,22 +100,22 @@ class ColumnFinder:
         return f"x{j}" if self.names is None else self.names[j]
 
 
-def find_layout(find, terms, ignored, fixed_effects, offset):
+def find_layout(find, terms, ignored, fixed_effects, offset, trials=None, zeros=()):
     factors = [tuple(find(c, "random_effects") for c in term.columns) for term in terms]
     ignored = tuple(find(c, "random_effects") for c in ignored)
     _refuse_aliases(find, terms, factors, ignored)
     keys = tuple(dict.fromkeys(j for factor in factors for j in factor))
-    at_offset = None if offset is None else find(offset, "offset")
-    if at_offset in (*keys, *ignored):
-        raise ValueError(f"offset names {show(offset)}, which random_effects uses as ids")
-    unfree = {*keys, *ignored, at_offset}
+    at_offset = _find_special(find, "offset", offset, (*keys, *ignored))
+    at_trials = _find_special(find, "trials", trials, (*keys, *ignored))
+    at_zeros = _find_zeros(find, zeros, ignored)
+    unfree = {*keys, *ignored, at_offset, at_trials}
     if fixed_effects is None:
         fixed = tuple(j for j in range(find.width) if j not in unfree)
     else:
         fixed = _listed_fixed_effects(find, fixed_effects, ignored)
     slopes = [_find_slopes(find, *pair, ignored) for pair in zip(terms, factors, strict=True)]
     others = [j for at in slopes for j in at if j is not None]
-    others += [] if at_offset is None else [at_offset]
+    others += [j for j in (at_offset, at_trials, *at_zeros) if j is not None]
     numbers = tuple(dict.fromkeys((*fixed, *others)))
     index = {j: i for i, j in enumerate(numbers)} | {None: None}
     return Layout(
@@ -121,7 +127,29 @@ def find_layout(find, terms, ignored, fixed_effects, offset):
         ignored=tuple(j for j in ignored if j not in keys),
         factors=tuple(tuple(keys.index(j) for j in factor) for factor in factors),
         plain=False,
+        trials=index[at_trials],
+        zeros=tuple(index[j] for j in at_zeros),
     )
+
+
+def _find_special(find, who, column, ids):
+    """Position of the offset or the trials, None where there is none."""
+    at = None if column is None else find(column, who)
+    if at in ids:
+        raise ValueError(f"{who} names {show(column)}, which random_effects uses as ids")
+    return at
+
+
+def _find_zeros(find, columns, ignored):
+    at = tuple(find(column, "zero_inflation") for column in columns)
+    for i, (column, j) in enumerate(zip(columns, at, strict=True)):
+        if j in at[:i]:
+            raise ValueError(f"zero_inflation names the column {show(column)} twice")
+        if j in ignored:
+            raise ValueError(
+                f"zero_inflation names {show(column)}, which random_effects leaves out by []"
+            )
+    return at
 
 
 def _refuse_aliases(find, terms, factors, ignored):

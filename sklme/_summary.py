@@ -19,12 +19,12 @@ def summarize(model):
     fit, r = model._fit, 0
     parts = [
         _head(model, fit, r),
-        _criteria(fit, r),
+        criteria(fit.criterion[r], _n_parameters(fit), fit.gram.total),
         _random(model, r),
-        *_correlation_tables(model, r),
-        *_nesting(model, fit),
+        *correlation_tables(model, r),
+        *meetings(model, fit),
         _fixed(model, fit, r),
-        *_notes(model),
+        *remarks(model),
     ]
     return "\n\n".join(parts)
 
@@ -39,14 +39,16 @@ def _head(model, fit, r):
     return "\n".join(lines)
 
 
-def _criteria(fit, r):
+def _n_parameters(fit):
+    return fit.columns.sum() + sum(s.n_theta for s in fit.structures) + 1
+
+
+def criteria(deviance, n_parameters, total):
     """AIC and BIC as R computes them, with N rows."""
-    n_parameters = fit.columns.sum() + sum(s.n_theta for s in fit.structures) + 1
-    deviance = fit.criterion[r]
     values = {
         "log-likelihood": -0.5 * deviance,
         "AIC": deviance + 2 * n_parameters,
-        "BIC": deviance + n_parameters * np.log(fit.gram.total),
+        "BIC": deviance + n_parameters * np.log(total),
         "parameters": n_parameters,
     }
     return "   ".join(
@@ -55,6 +57,13 @@ def _criteria(fit, r):
 
 
 def _random(model, r):
+    residual = float(np.atleast_1d(model.residual_variance_)[r])
+    last = ("  Residual", "", number(residual), number(np.sqrt(residual)), "")
+    return make_table([*random_rows(model, r), last])
+
+
+def random_rows(model, r):
+    """Variances and correlations of the effects, with a head."""
     rows = [("Random effects", "levels", "variance", "std. dev.", "correlation")]
     for term in model._terms:
         cov = _of_output(model, model.covariance_[term.key], r)
@@ -65,14 +74,12 @@ def _random(model, r):
                 (
                     f"  {factor_label(term.key)}: {name}",
                     levels,
-                    _number(cov[i, i]),
-                    _number(sd[i]),
+                    number(cov[i, i]),
+                    number(sd[i]),
                     _correlations(cov, sd, i) if len(sd) <= BESIDE else "",
                 )
             )
-    residual = float(np.atleast_1d(model.residual_variance_)[r])
-    rows.append(("  Residual", "", _number(residual), _number(np.sqrt(residual)), ""))
-    return _table(rows)
+    return rows
 
 
 def _correlations(cov, sd, i):
@@ -81,7 +88,7 @@ def _correlations(cov, sd, i):
     return " ".join(f"{v:.2f}" if np.isfinite(v) else "-" for v in values)
 
 
-def _correlation_tables(model, r):
+def correlation_tables(model, r):
     """The correlations of factors with more coefficients than fit beside their variances."""
     parts = []
     for term in model._terms:
@@ -94,7 +101,7 @@ def _correlation_tables(model, r):
     return parts
 
 
-def _nesting(model, fit):
+def meetings(model, fit):
     """One line for each pair of factors; children numbered 1.. in every class show as crossed."""
     lines = []
     for t in range(len(model._terms)):
@@ -122,9 +129,9 @@ def _fixed(model, fit, r):
     rows = [(head, "estimate", "std. error", *(("z",) if how == "normal" else ("dof", "t")), "p")]
     tested = zip(*found, strict=True)
     for name, kept in zip(_fixed_names(model, fit), fit.columns, strict=True):
-        cells = _tested(*next(tested)) if kept else ("dropped",)
+        cells = tested_cells(*next(tested)) if kept else ("dropped",)
         rows.append((f"  {name}", *cells, *[""] * (len(rows[0]) - 1 - len(cells))))
-    return _table(rows)
+    return make_table(rows)
 
 
 def _fixed_names(model, fit):
@@ -138,15 +145,17 @@ def _dof(fit):
     return "normal" if fit.adapted or many else "satterthwaite"
 
 
-def _tested(estimate, std_error, dof):
+def tested_cells(estimate, std_error, dof):
+    """An estimate and its test, as cells of a table."""
     t = estimate / std_error if std_error > 0 else np.nan
     p = 2.0 * stats.t.sf(abs(t), dof)
     shown = (f"{dof:.1f}",) if np.isfinite(dof) else ()
     p = "" if np.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.4f}"
-    return _number(estimate), _number(std_error), *shown, f"{t:.2f}", p
+    return number(estimate), number(std_error), *shown, f"{t:.2f}", p
 
 
-def _notes(model):
+def remarks(model):
+    """What was dropped, fixed at zero or not found, as lines."""
     record, notes = model.optimization_, []
     if record.columns_dropped:
         notes.append(
@@ -169,11 +178,12 @@ def _of_output(model, values, r):
     return values if model._one_output else values[r]
 
 
-def _number(value):
+def number(value):
+    """A number as tables show it."""
     return f"{value:.5g}"
 
 
-def _table(rows):
+def make_table(rows):
     """Columns lined up; the first is cut where the table would pass 80 characters."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))

@@ -5,9 +5,11 @@ import pandas as pd
 from pandas.api.types import infer_dtype
 from sklearn.utils.validation import check_array, validate_data
 
+from sklme._ids import first_rows
 from sklme._terms import show
 
 NARROW = 8  # columns up to which a table is read column by column
+SHORT = 10_000  # rows up to which a polars column of text is quickest as Python objects
 
 
 class _Array:
@@ -26,7 +28,7 @@ class _Array:
         """What a column holds if not numbers, else None."""
         return _what(self.X[:, j])
 
-    def numbers(self, positions):
+    def numbers(self, positions, ones):
         """Columns as one array: X itself or a view of it where that is possible."""
         if positions == tuple(range(positions[0], positions[0] + len(positions))):
             return self.X[:, positions[0] : positions[0] + len(positions)]
@@ -67,14 +69,14 @@ class _Pandas:
             return None
         return "categories" if isinstance(dtype, pd.CategoricalDtype) else _what(self.ids(j))
 
-    def numbers(self, positions):
+    def numbers(self, positions, ones):
         """Columns as one array; slicing a block pays off only when there are many columns."""
         dtypes = [self.dtypes[j] for j in positions]
         everything = positions == tuple(range(self.shape[1]))
         if (everything or len(positions) > NARROW) and all(d.kind in "biuf" for d in dtypes):
             return _to_float(self.X if everything else self.X.iloc[:, list(positions)], dtypes)
-        columns = [self.column(j) for j in positions]
-        return np.column_stack([_to_float(c, [c.dtype]) for c in columns])
+        columns = (_to_float(self.column(j), [self.dtypes[j]]) for j in positions)
+        return _side_by_side(columns, len(positions), self.shape[0], ones)
 
 
 class _Polars:
@@ -90,8 +92,8 @@ class _Polars:
         column = self.X.to_series(j)
         if column.null_count():  # to be refused: keep the nulls in their rows
             return np.array([*column.to_list(), None], dtype=object)[:-1]
-        if str(column.dtype).startswith(("Categorical", "Enum")):
-            column = column.cast(str)
+        if str(column.dtype).startswith(("String", "Categorical", "Enum")):
+            return _text(column)
         if getattr(column.dtype, "time_zone", None):
             return pd.DatetimeIndex(column.to_numpy(), tz="UTC").array
         return column.to_numpy()
@@ -104,9 +106,9 @@ class _Polars:
             return "categories"
         return "dates or times" if dtype.is_temporal() else _what(self.X.to_series(j).to_numpy())
 
-    def numbers(self, positions):
-        columns = [self.X.to_series(j).to_numpy() for j in positions]
-        return np.column_stack([np.asarray(c, dtype=np.float64) for c in columns])
+    def numbers(self, positions, ones):
+        columns = (self.X.to_series(j).to_numpy() for j in positions)
+        return _side_by_side(columns, len(positions), self.shape[0], ones)
 
 
 def open_table(estimator, X, *, reset):
@@ -149,6 +151,30 @@ def refuse_masked(X):
     if isinstance(X, np.ma.MaskedArray) and np.ma.getmaskarray(X).any():
         row, column = np.argwhere(np.ma.getmaskarray(X))[0]
         raise ValueError(f"column {column} has a missing (masked) entry in row {row}: NaN in X")
+
+
+def _side_by_side(columns, n_columns, n_rows, ones):
+    """Columns as one array, each of them contiguous; with `ones`, behind a column of ones."""
+    out = np.empty((n_columns + ones, n_rows))
+    out[:ones] = 1.0
+    for row, column in zip(out[ones:], columns, strict=True):
+        row[:] = column
+    return out.T
+
+
+def _text(column):
+    """A polars column of text; if it is long, only its distinct values become Python objects.
+
+    Rows are told apart by their hashes. Should two texts have the same one, every row becomes an
+    object after all.
+    """
+    if len(column) <= SHORT:
+        return column.cast(str).to_numpy()
+    codes, hashes = pd.factorize(column.hash().to_numpy())
+    values = column.gather(first_rows(codes, len(hashes)))
+    if not (values.gather(codes) == column).all():
+        return column.cast(str).to_numpy()
+    return pd.Categorical.from_codes(codes, pd.Index(values.cast(str).to_numpy(), dtype=object))
 
 
 def _to_float(part, dtypes):

@@ -1,22 +1,30 @@
 """LinearMixedModel: linear regression with random effects of grouping columns."""
 
-import warnings
 from copy import copy
-from dataclasses import fields, replace
 from numbers import Integral, Real
 
 import numpy as np
 from scipy import stats
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklme._columns import extend_columns, learn_columns, read_columns
 from sklme._engine import lmm, units
 from sklme._engine import predict as engine
-from sklme._engine.covariance import Structure
-from sklme._engine.design import Design, Factor
+from sklme._fitted import (
+    codes_for_draws,
+    first_output,
+    make_design,
+    named_record,
+    no_optimum_message,
+    present_rows,
+    print_step,
+    random_part,
+    structures_of,
+    unidentified_message,
+    warn,
+)
 from sklme._rows import check_choice, check_number, check_rows, read_response, read_weights
 from sklme._summary import summarize
 from sklme._terms import parse_terms
@@ -196,9 +204,7 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
         terms, ignored = parse_terms(self.random_effects, self.covariance_type)
         y, weights = read_response(self, y), read_weights(sample_weight, X)
         check_rows(X, y, weights)
-        if weights is not None and not weights.all():
-            here = np.flatnonzero(weights)
-            X, y, weights = _safe_indexing(X, here), y[here], weights[here]
+        X, y, weights = present_rows(X, y, weights)
         columns, rows = learn_columns(
             self, X, terms, ignored=ignored, fixed_effects=self.fixed_effects, offset=self.offset
         )
@@ -207,12 +213,12 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
         result = lmm.fit(
             self._design(rows, weights),
             _centred_on(rows, y),
-            tuple(Structure(len(t.slopes), t.blocks, t.spherical) for t in terms),
+            structures_of(terms),
             reml=self.method == "reml",
             precision=self.weight_type == "precision" and weights is not None,
             tol=self.tol,
             max_iter=self.max_iter,
-            progress=_print_step if self.verbose else None,
+            progress=print_step if self.verbose else None,
         )
         self._remember(result)
         self._report()
@@ -318,8 +324,7 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
         if self.handle_unknown == "error":
             read_columns(self, X, self._columns, handle_unknown="error")
         _, rows = extend_columns(self, X, self._columns)
-        known = self._columns.n_levels
-        codes = [np.where(c < n, c, n - c - 2) for c, n in zip(rows.codes, known, strict=True)]
+        codes = codes_for_draws(rows.codes, self._columns.n_levels)
         new = engine.new_rows(self._fit, rows.X, codes, rows.slopes)
         draws = []
         for r, s2 in enumerate(np.atleast_1d(self.residual_variance_)):
@@ -351,9 +356,7 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         y, weights = read_response(self, y, like=self), read_weights(sample_weight, X)
         check_rows(X, y, weights)
-        if weights is not None and not weights.all():
-            here = np.flatnonzero(weights)
-            X, y, weights = _safe_indexing(X, here), y[here], weights[here]
+        X, y, weights = present_rows(X, y, weights)
         other = copy(self)
         other._columns, rows = extend_columns(self, X, self._columns)
         design = other._design(rows, weights)
@@ -387,11 +390,7 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
         check_number("max_iter", self.max_iter, Integral, 0)
 
     def _design(self, rows, weights):
-        factors = tuple(
-            Factor(codes, n, z)
-            for codes, n, z in zip(rows.codes, self._columns.n_levels, rows.slopes, strict=True)
-        )
-        return Design(rows.X, factors, self._intercept, weights)
+        return make_design(rows, self._columns.n_levels, self._intercept, weights)
 
     def _remember(self, result):
         """The fitted attributes, in the units of the data."""
@@ -414,74 +413,31 @@ class LinearMixedModel(RegressorMixin, BaseEstimator):
             key: first(b) for key, b in zip(keys, units.level_effects(result), strict=True)
         }
         self.levels_ = {key: self._columns.labels(t) for t, key in enumerate(keys)}
-        self.optimization_ = self._named(result, factors)
+        record = named_record(self._terms, self.fixed_names_, result, factors)
+        self.optimization_ = first_output(record) if self._one_output else record
         self.n_iter_ = int(np.max(result.optimization.n_evaluations))
         self.converged_ = bool(np.all(result.optimization.converged))
-
-    def _named(self, result, factors):
-        """The record of the search with names for what it lists, scalars for one output."""
-        names = [[(term.key, name) for name in term.names] for term in self._terms]
-        fixed = ["(Intercept)"] * result.intercept + self.fixed_names_
-        at_zero = tuple(
-            self._zeros(names, factors, result.unidentified, r) for r in range(len(result.s2))
-        )
-        record = replace(
-            result.optimization,
-            at_zero=at_zero[0] if self._one_output else at_zero,
-            unidentified=tuple(
-                name[i] for name, at in zip(names, result.unidentified, strict=True) for i in at
-            ),
-            columns_dropped=tuple(np.array(fixed, dtype=object)[~result.columns]),
-        )
-        arrays = {f.name: getattr(record, f.name) for f in fields(record)}
-        return replace(
-            record,
-            **{name: self._first(a) for name, a in arrays.items() if isinstance(a, np.ndarray)},
-        )
-
-    @staticmethod
-    def _zeros(names, factors, unidentified, r):
-        return tuple(
-            name[i]
-            for name, L, out in zip(names, factors, unidentified, strict=True)
-            for i in range(len(name))
-            if not L[r, i].any() and i not in out
-        )
 
     def _report(self):
         """At most one warning for each thing that a user should know."""
         record = self.optimization_
         if record.unidentified:
-            which = ", ".join(f"{name} by {key!r}" for key, name in record.unidentified)
-            _warn(
-                f"the data cannot tell these variances from the rest of the model (one level, as "
-                f"many effects as rows, or the same as the fixed effects or an earlier factor): "
-                f"{which}; set to 0"
-            )
+            warn(unidentified_message(record))
         if self._terms and np.any(record.exact_fit):
-            _warn(
+            warn(
                 "the model reproduces y exactly: the log-likelihood has no bound and the "
                 "residual variance is zero to rounding"
             )
         elif not self.converged_:
-            _warn(
-                f"no optimum after {self.n_iter_} evaluations (Newton decrement "
-                f"{np.max(record.decrement):.1e}, tol {self.tol:g}); increase max_iter or "
-                f"simplify random_effects"
-            )
+            warn(no_optimum_message(self))
 
     def _fixed_part(self, rows):
         y = rows.X @ np.atleast_2d(self.coef_).T + self.intercept_
         return y if rows.offset is None else y + rows.offset[:, None]
 
     def _random_part(self, rows):
-        out = 0.0
-        for term, codes, z in zip(self._terms, rows.codes, rows.slopes, strict=True):
-            b = self.random_effects_[term.key]
-            b = b[None] if self._one_output else b
-            b = np.concatenate([b, np.zeros_like(b[:, :1])], axis=1)  # code -1: no effect
-            out = out + sum(z[:, [a]] * b[:, codes, a].T for a in range(z.shape[1]))
-        return out
+        effects = [self.random_effects_[term.key] for term in self._terms]
+        return random_part([b[None] if self._one_output else b for b in effects], rows)
 
     def _deviation(self, rows):
         new = engine.new_rows(self._fit, rows.X, rows.codes, rows.slopes)
@@ -502,15 +458,3 @@ def _centred_on(rows, y):
     """y without the offset, as (n, n_outputs)."""
     y = y.reshape(len(y), -1)
     return y if rows.offset is None else y - rows.offset[:, None]
-
-
-def _warn(message):
-    warnings.warn(message, ConvergenceWarning, stacklevel=4)
-
-
-def _print_step(iteration, value, decrement, converged):
-    still = (~converged).sum()
-    print(
-        f"step {iteration + 1}: -2 log-likelihood (relative) {value.sum():.8g}, Newton decrement "
-        f"{decrement.max():.1e}, {still} of {len(value)} outputs to go"
-    )

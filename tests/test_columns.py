@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import (
 )
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
+from sklme import _tables
 from sklme._columns import extend_columns, learn_columns, read_columns
 from sklme._terms import parse_terms
 
@@ -97,6 +98,10 @@ def as_objects(table):
     return table.to_numpy(dtype=object)
 
 
+def wide(table):
+    return pd.concat([table, pd.DataFrame(np.eye(len(table), 12)).add_prefix("c")], axis=1)
+
+
 def as_lists(table):
     return as_objects(table).tolist()
 
@@ -151,6 +156,23 @@ def test_slopes_need_not_be_fixed_and_a_numeric_key_may():
     assert columns.fixed_names == ["age", "scan"]
     assert_array_equal(rows.X[:, 1], [10, 10, 20, 20])
     assert_array_equal(rows.slopes[0][:, 0], frame()["dose"])
+
+
+@pytest.mark.parametrize("container", [lambda t: t, pl.from_pandas, as_objects, wide])
+@pytest.mark.parametrize(
+    "terms", [["1"], [2], ["1", 1], [1, "1"], ["1", 1, 2], ["1", 2, 3], ["1", 3, 2], [3, 1], [1, 3]]
+)
+def test_slopes_in_any_order(container, terms):
+    _, _, rows = learn(container(frame()), {0: terms})
+    columns = [np.ones(4) if j == "1" else frame().iloc[:, j] for j in terms]
+    assert_array_equal(rows.slopes[0], np.column_stack(columns))
+    assert_array_equal(rows.X[:, :3], frame().iloc[:, 1:])
+
+
+@pytest.mark.parametrize("container", [lambda t: t, pl.from_pandas])
+def test_slopes_of_tables_are_not_copied(container):
+    _, _, rows = learn(container(frame()), {"site": ["1", "dose"]}, offset="age")
+    assert np.shares_memory(rows.slopes[0], rows.X)
 
 
 def test_ignored_columns_are_nowhere():
@@ -286,6 +308,27 @@ def test_every_polars_text_is_text(dtype):
     estimator, columns, _ = learn(pl.DataFrame({"g": ["b", "a", "b"]}), "g")
     X = pl.DataFrame({"g": pl.Series(["b", "new", "a"], dtype=dtype)})
     assert_array_equal(read_columns(estimator, X, columns).codes[0], [1, -1, 0])
+
+
+TEXTS = ["b", "", "Zoë", "a\0", "a", "日本", "𝒳", "ￜ", "a" * 40]
+
+
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, pl.Enum(TEXTS[::-1])])
+@pytest.mark.parametrize("same_hash", [False, True])
+def test_long_polars_text_is_read_as_short_one(monkeypatch, dtype, same_hash):
+    X = pl.DataFrame({"g": pl.Series(TEXTS * 3, dtype=dtype)})[4:]
+    short = learn(X, "g")
+    monkeypatch.setattr(_tables, "SHORT", 0)
+    if same_hash:
+        hashes = [len(text) for text in X["g"].cast(pl.String)]
+        monkeypatch.setattr(pl.Series, "hash", lambda column: pl.Series(hashes[: len(column)]))
+    estimator, columns, rows = learn(X, "g")
+    assert columns.labels(0).tolist() == short[1].labels(0).tolist() == sorted(TEXTS)
+    assert {type(label) for label in columns.labels(0)} == {str}
+    assert_array_equal(rows.codes[0], short[2].codes[0])
+    assert_array_equal(read_columns(estimator, X[:7], columns).codes[0], rows.codes[0][:7])
+    with pytest.raises(ValueError, match=r"number now \(5 in row 0\)"):
+        read_columns(estimator, pl.DataFrame({"g": [5]}), columns)
 
 
 def test_numpy_text_is_text():
@@ -444,7 +487,9 @@ def test_missing_ids_are_refused(values):
 
 
 @pytest.mark.parametrize("dtype", [pl.Int64, pl.String, pl.Categorical, pl.Float64, pl.Boolean])
-def test_polars_nulls_are_refused(dtype):
+@pytest.mark.parametrize("short", [0, _tables.SHORT])
+def test_polars_nulls_are_refused(monkeypatch, dtype, short):
+    monkeypatch.setattr(_tables, "SHORT", short)
     X = pl.DataFrame({"g": pl.Series([1, None, 0]).cast(pl.Int64).cast(pl.Boolean).cast(pl.Int64)})
     X = X.cast(pl.String).cast(dtype) if dtype == pl.Categorical else X.cast(dtype)
     with pytest.raises(ValueError, match=r'column "g" has a missing id .* in row 1'):

@@ -8,7 +8,12 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklme import LinearMixedModel
+from sklme import (
+    GeneralizedLinearMixedModel,
+    LinearMixedModel,
+    LogisticMixedModel,
+    OrdinalMixedModel,
+)
 
 # One instance for each kind of specification; the checks feed arrays, so groups are positions.
 ESTIMATORS = [
@@ -17,6 +22,15 @@ ESTIMATORS = [
     LinearMixedModel(random_effects={0: ["1", 1]}),
     LinearMixedModel(random_effects=[0, -1]),
     LinearMixedModel(random_effects={0: []}),
+    GeneralizedLinearMixedModel(),
+    GeneralizedLinearMixedModel(random_effects=0),
+    GeneralizedLinearMixedModel(random_effects={0: ["1", 1]}, handle_unknown="population"),
+    GeneralizedLinearMixedModel(random_effects=0, family="gamma"),
+    LogisticMixedModel(),
+    LogisticMixedModel(random_effects=0),
+    LogisticMixedModel(random_effects=[0, -1], link="probit"),
+    OrdinalMixedModel(),
+    OrdinalMixedModel(random_effects=0),
 ]
 
 # Public checks that hold for any estimator but are not run by check_estimator in scikit-learn 1.9.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import PoissonRegressor
 
 from sklme import datasets
 from sklme.datasets import load_mriqc, make_grouped_regression
@@ -36,6 +37,31 @@ TABLES = {
         "score",
         ["lea", "school", "student", "gender", "age", "gcsescore", "gcsecnt"],
         {"lea": 131, "school": 2410, "student": 31022},
+    ),
+    "cbpp": (56, "incidence", ["herd", "size", "period"], {"herd": 15, "period": 4}),
+    "verbagg": (
+        7584,
+        "y",
+        ["Anger", "Gender", "btype", "situ", "mode", "id", "item"],
+        {"id": 316, "item": 24, "Gender": 2, "btype": 3, "situ": 2, "mode": 2},
+    ),
+    "grouseticks": (
+        403,
+        "TICKS",
+        ["INDEX", "BROOD", "HEIGHT", "YEAR", "LOCATION", "cHEIGHT"],
+        {"INDEX": 403, "BROOD": 118, "YEAR": 3, "LOCATION": 63},
+    ),
+    "salamanders": (
+        644,
+        "count",
+        ["site", "mined", "cover", "sample", "DOP", "Wtemp", "DOY", "spp"],
+        {"site": 23, "mined": 2, "sample": 4, "spp": 7},
+    ),
+    "wine_bitterness": (
+        72,
+        "rating",
+        ["temp", "contact", "bottle", "judge"],
+        {"temp": 2, "contact": 2, "bottle": 8, "judge": 9},
     ),
     "mriqc": (1101, "rating", None, {"site": 17}),
 }
@@ -95,7 +121,14 @@ def test_loaded_tables_are_the_callers_own():
 
 
 def test_numbers_are_read_to_the_last_bit():
-    for name in ("chem97.csv.gz", "mriqc_abide.tsv.gz", "mriqc_ds030.tsv.gz", "sleepstudy.csv"):
+    for name in (
+        "chem97.csv.gz",
+        "salamanders.csv.gz",
+        "grouseticks.csv",
+        "mriqc_abide.tsv.gz",
+        "mriqc_ds030.tsv.gz",
+        "sleepstudy.csv",
+    ):
         numbers = read_table(name)
         digits = read_table(name, text=numbers.columns)
         for column in numbers.select_dtypes("float"):
@@ -186,6 +219,70 @@ def test_chem97_schools_lie_in_one_authority():
     ]
     centred = pupils["gcsescore"] - pupils["gcsescore"].mean()
     assert_allclose(pupils["gcsecnt"], centred, atol=1e-12)
+
+
+# ---------------------------------------------------------------- counts, answers, grades
+
+
+def test_cbpp_logistic_regression():
+    """glm(cbind(incidence, size - incidence) ~ period, binomial) of R 4.2.2."""
+    cbpp = frame("cbpp")
+    assert (cbpp["incidence"] <= cbpp["size"]).all() and (cbpp["size"] > 0).all()
+    assert cbpp["herd"].value_counts().sort_index().tolist() == [4, 3, *[4] * 5, 1, *[4] * 7]
+    sums = cbpp.groupby("period")[["incidence", "size"]].sum()
+    odds = sums["incidence"] / (sums["size"] - sums["incidence"])
+    assert_allclose(
+        np.log(odds / odds[1]).loc[2:], [-1.17076273, -1.30140533, -1.78227864], atol=5e-9
+    )
+
+
+def test_verbagg_crosses_people_with_a_design_of_items():
+    """Every person answers every item: two blames x two modes x three behaviours, each twice."""
+    answers = frame("verbagg")
+    assert (pd.crosstab(answers["id"], answers["item"]) == 1).all(axis=None)
+    design = answers[["item", "btype", "situ", "mode"]].drop_duplicates()
+    assert len(design) == 24
+    assert (design.groupby(["btype", "situ", "mode"]).size() == 2).all()
+    for _, row in design.iterrows():
+        assert row["mode"] in row["item"].lower() and row["btype"] in row["item"].lower()
+    people = answers[["id", "Anger", "Gender"]].drop_duplicates()
+    assert people["Gender"].value_counts().to_dict() == {"F": 243, "M": 73}
+    assert set(answers["y"]) == {0, 1} and answers["y"].sum() == 3611
+
+
+def test_grouse_ticks_are_nested():
+    ticks = frame("grouseticks")
+    assert (ticks.groupby("BROOD")[["LOCATION", "YEAR", "HEIGHT"]].nunique() == 1).all(axis=None)
+    assert_allclose(ticks["cHEIGHT"], ticks["HEIGHT"] - ticks["HEIGHT"].mean(), atol=1e-11)
+    assert ticks["TICKS"].sum() == 2567 and ticks["TICKS"].max() == 85
+
+
+def test_grouse_ticks_poisson_regression():
+    """glm(TICKS ~ factor(YEAR) + cHEIGHT, poisson) of R 4.2.2."""
+    X, y = load("grouseticks", return_X_y=True)
+    X = pd.get_dummies(X[["YEAR", "cHEIGHT"]], columns=["YEAR"], drop_first=True, dtype=float)
+    model = PoissonRegressor(alpha=0, solver="newton-cholesky", tol=1e-10).fit(X, y)
+    assert_allclose(model.intercept_, 1.6159979805, atol=5e-8)
+    assert_allclose(model.coef_, [-0.0214518421, 0.4096457688, -1.6851410477], atol=5e-8)
+
+
+def test_salamanders_are_counted_at_every_visit():
+    seen = frame("salamanders")
+    assert (seen.groupby(["site", "sample", "spp"]).size() == 1).all() and len(seen) == 23 * 4 * 7
+    assert ((seen["mined"] == "yes") == seen["site"].str.startswith("VF-")).all()
+    visits = seen.groupby(["site", "sample"])[["cover", "DOP", "Wtemp", "DOY"]]
+    assert (visits.nunique() == 1).all(axis=None)
+    assert seen["count"].sum() == 852 and (seen["count"] == 0).sum() == 387
+
+
+def test_wine_grades_are_the_cut_marks():
+    """Randall (1989), table 6: how often each grade was given, and the balance of the design."""
+    wine = frame("wine_bitterness")
+    assert_array_equal(wine["rating"], wine["response"] // 20 + 1)
+    assert wine["rating"].value_counts().sort_index().tolist() == [5, 22, 26, 12, 7]
+    assert (pd.crosstab(wine["bottle"], wine["judge"]) == 1).all(axis=None)
+    treatments = wine[["bottle", "temp", "contact"]].drop_duplicates()
+    assert (treatments.groupby(["temp", "contact"]).size() == 2).all() and len(treatments) == 8
 
 
 # ---------------------------------------------------------------- MRIQC

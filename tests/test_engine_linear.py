@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from test_engine_gram import full_X, identity_frame, problems, structure
 
-from sklme._engine import crossed, lmm, newton, single, small
+from sklme._engine import crossed, lmm, newton, single, small, start
 from sklme._engine import problem as problem_module
 from sklme._engine.alike import condense
 from sklme._engine.covariance import Charts, Structure
@@ -170,6 +171,20 @@ def test_levels_may_be_taken_in_pieces(problem):
         one, other = getattr(found, name), getattr(expected, name)
         assert_allclose(one, other, rtol=1e-9, atol=1e-9 * (1 + np.abs(other).max()), err_msg=name)
     assert_allclose(solved.effects[0], plain.effects[0], rtol=1e-9, atol=1e-11)
+
+
+@settings(max_examples=25)
+@given(problems(n_outputs=2, factors=(1, 2)))
+def test_the_equations_of_the_start_may_take_levels_in_pieces(problem):
+    free = [start._free(s) for s in problem.structures]
+    ends = np.cumsum([1, *(len(rows) for rows, _ in free)])
+    places = [slice(i, j) for i, j in pairwise(ends)]
+    whole = start._equations(problem.gram, free, places)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "PIECE", 3)
+        found = start._equations(problem.gram, free, places)
+    for one, other in zip(found, whole, strict=True):
+        assert_allclose(one, other, rtol=1e-9, atol=1e-11 * np.abs(other).max())
 
 
 @settings(max_examples=25)

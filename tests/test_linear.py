@@ -1,5 +1,6 @@
 """LinearMixedModel as scikit-learn's users meet it: text groups, hard data, messages, warnings."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -828,3 +829,18 @@ def test_steps_that_lose_the_names():
     steps = [("lose", FunctionTransformer(lambda X: X.to_numpy())), ("m", LinearMixedModel("site"))]
     with pytest.raises(ValueError, match=r'"site", but X has no column names.*pass a DataFrame'):
         Pipeline(steps).fit(X[["site", "dose"]], y)
+
+
+def test_memory_of_a_large_fit():
+    """At most 2.5 times X: three numbers and an id a row, and sums by level taken in pieces."""
+    rng = np.random.default_rng(0)
+    n = 1_000_000
+    X = pd.DataFrame(rng.normal(size=(n, 2)), columns=["x", "z"])
+    X["g"] = rng.integers(n // 10, size=n)
+    b = rng.normal(size=(n // 10, 2))[X["g"]]
+    y = (1 + b[:, 0] + b[:, 1] * X["x"] + rng.normal(size=n)).to_numpy()
+    tracemalloc.start()
+    LinearMixedModel({"g": ["1", "x"]}, fixed_effects=["x", "z"]).fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5 * X.memory_usage(index=False).sum()

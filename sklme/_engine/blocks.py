@@ -9,7 +9,14 @@ import numpy as np
 
 def multiply(A, B):
     """A B for every matrix of the stacks; the trailing axes broadcast."""
+    if A.shape[1] == 1:  # the usual case of one coefficient, without the care of einsum
+        return A * B
     return np.einsum("ij...,jm...->im...", A, B)
+
+
+def inner(A, B):
+    """sum of A'B over the trailing axis: (k, m, q) and (k, n, q) give (m, n)."""
+    return sum(a @ b.T for a, b in zip(A, B, strict=True))
 
 
 def transpose(A):
@@ -102,7 +109,10 @@ def _woodbury_by_cofactors(A, G, det_G):
     if len(A) == 1:
         det = 1.0 + A[0, 0] * G[0, 0]
         return (G[0, 0] / det)[None, None], det
-    det_A = np.maximum(A[0, 0] * A[1, 1] - A[0, 1] ** 2, 0.0)
+    square = A[0, 1] ** 2
+    det_A = A[0, 0] * A[1, 1] - square
+    if det_A.size and det_A.min() < 0:  # rounding, or A is not positive semidefinite
+        det_A = np.where(np.abs(det_A) > 1e-13 * square, det_A, 0.0)
     det = 1.0 + A[0, 0] * G[0, 0] + 2.0 * A[0, 1] * G[0, 1] + A[1, 1] * G[1, 1] + det_A * det_G
     D = np.empty((2, 2, *det.shape))
     D[0, 0] = (G[0, 0] + det_G * A[1, 1]) / det

@@ -123,6 +123,14 @@ class WaldTests:
         return float(self.everywhere)
 
 
+class KnownTests(WaldTests):
+    """Normal tests with a covariance that was found elsewhere."""
+
+    def __init__(self, fit: LinearFit, covariance: np.ndarray):
+        super().__init__(fit, 0, np.inf)
+        self.__dict__["covariance"] = covariance  # in the place of the cached property
+
+
 class Satterthwaite(WaldTests):
     """Degrees of freedom from the variance of the variance estimates.
 

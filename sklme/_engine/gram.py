@@ -74,11 +74,17 @@ class Gram:
         return self.xy.shape[1]
 
 
-def frame_of(design: Design, y: np.ndarray, structures: tuple[Structure, ...]) -> Frame:
-    """Means and spreads of the columns, as far as the model allows them to be moved."""
-    x_shift, x_scale = _moments(design.X, design.intercept)
-    y_shift, y_scale = _moments(y, design.intercept)
-    maps = tuple(_slope_map(f.z, s) for f, s in zip(design.factors, structures, strict=True))
+def frame_of(
+    design: Design, y: np.ndarray, structures: tuple[Structure, ...], weights=None
+) -> Frame:
+    """Means and spreads of the columns, as far as the model allows them to be moved.
+
+    weights : (n,) of the rows in means and spreads; None counts every row once
+    """
+    x_shift, x_scale = _moments(design.X, design.intercept, weights)
+    y_shift, y_scale = _moments(y, design.intercept, weights)
+    parts = zip(design.factors, structures, strict=True)
+    maps = tuple(_slope_map(f.z, s, weights) for f, s in parts)
     return Frame(x_shift, x_scale, y_shift, y_scale, maps)
 
 
@@ -87,11 +93,15 @@ def gram(design: Design, y: np.ndarray, frame: Frame) -> Gram:
 
     y has shape (n, n_outputs). Sums run over blocks of `BLOCK` rows in row order.
     """
-    blocks = _blocks(design, y, frame)
-    sums = _block_sums(*next(blocks))
-    for part, block in blocks:
-        sums = _add_block(sums, part, block)
-    xx, xy, yy, factors = sums
+    p, r = design.X.shape[1] + design.intercept, y.shape[1]
+    xx, xy, yy = np.zeros((p, p)), np.zeros((p, r)), np.zeros(r)
+    factors = tuple(_zeros(f, p, r) for f in design.factors)
+    for parts, (X, Y, *Z) in _blocks(design, y, frame):
+        xx += X @ X.T
+        xy += X @ Y.T
+        yy += np.einsum("mn,mn->m", Y, Y)
+        for sums, f, z in zip(factors, parts, Z, strict=True):
+            _add_by_level(sums, f.codes, z, X, Y)
     w = design.weights
     return Gram(
         total=float(design.n_rows if w is None else w.sum()),
@@ -100,7 +110,7 @@ def gram(design: Design, y: np.ndarray, frame: Frame) -> Gram:
         xx=xx,
         xy=xy,
         yy=yy,
-        factors=tuple(FactorGram(*f) for f in factors),
+        factors=factors,
         cross=_cross_products(design, frame),
     )
 
@@ -168,30 +178,18 @@ def _blocks(design: Design, y: np.ndarray, frame: Frame) -> Iterator[tuple]:
         yield factors, in_frame(design, frame, y, rows)
 
 
-def _block_sums(factors: tuple[Factor, ...], block: list[np.ndarray]) -> list:
-    X, y, *Z = block
-    by_level = [_level_sums(f, z, X, y) for f, z in zip(factors, Z, strict=True)]
-    return [X @ X.T, X @ y.T, np.einsum("mn,mn->m", y, y), by_level]
+def _zeros(f: Factor, p: int, n_outputs: int) -> FactorGram:
+    return FactorGram(*(np.zeros((f.k, m, f.n_levels)) for m in (f.k, p, n_outputs)))
 
 
-def _add_block(sums: list, factors: tuple[Factor, ...], block: list[np.ndarray]) -> list:
-    xx, xy, yy, by_level = _block_sums(factors, block)
-    for total, part in zip(sums[3], by_level, strict=True):
-        for a, b in zip(total, part, strict=True):
-            a += b
-    return [sums[0] + xx, sums[1] + xy, sums[2] + yy, sums[3]]
-
-
-def _level_sums(factor: Factor, Z, X, y) -> list[np.ndarray]:
-    """Z'Z, Z'X and Z'y by level: one grouped sum for each product of columns."""
-    k, codes, q = len(Z), factor.codes, factor.n_levels
-    zz = np.empty((k, k, q))
-    for a in range(k):
-        zz[a, : a + 1] = sum_by_level(codes, q, Z[a] * Z[: a + 1])
-        zz[: a + 1, a] = zz[a, : a + 1]
-    zx = np.stack([sum_by_level(codes, q, z * X) for z in Z])
-    zy = np.stack([sum_by_level(codes, q, z * y) for z in Z])
-    return [zz, zx, zy]
+def _add_by_level(sums: FactorGram, codes: np.ndarray, Z, X, y) -> None:
+    """Add Z'Z, Z'X and Z'y by level: one grouped sum for each product of columns."""
+    q = sums.n_levels
+    for a, z in enumerate(Z):
+        sums.zz[a, : a + 1] += sum_by_level(codes, q, z * Z[: a + 1])
+        sums.zz[:a, a] = sums.zz[a, :a]
+        sums.zx[a] += sum_by_level(codes, q, z * X)
+        sums.zy[a] += sum_by_level(codes, q, z * y)
 
 
 def _cross_products(design: Design, frame: Frame) -> dict[tuple[int, int], Cross]:
@@ -231,18 +229,20 @@ def _parts(f: FactorGram) -> tuple[np.ndarray, ...]:
     return f.zz, f.zx, f.zy
 
 
-def _moments(columns: np.ndarray, centred: bool) -> tuple[np.ndarray, np.ndarray]:
+def _moments(columns: np.ndarray, centred: bool, w=None) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale of each column; the scale of a constant column is 1."""
-    n = max(len(columns), 1)
-    shift = columns.sum(axis=0) / n if centred else np.zeros(columns.shape[1])
+    n = max(len(columns), 1) if w is None else w.sum()
+    total = columns.sum(axis=0) if w is None else w @ columns
+    shift = total / n if centred else np.zeros(columns.shape[1])
     with np.errstate(over="ignore"):
         centred_columns = columns - shift if centred else columns
-        spread = np.sqrt(np.einsum("ij,ij->j", centred_columns, centred_columns) / n)
+        weighted = centred_columns if w is None else centred_columns * w[:, None]
+        spread = np.sqrt(np.einsum("ij,ij->j", weighted, centred_columns) / n)
     rounding = 1e-14 * np.abs(shift)
     return shift, np.where((spread > rounding) & np.isfinite(spread), spread, 1.0)
 
 
-def _slope_map(z: np.ndarray, structure: Structure) -> np.ndarray:
+def _slope_map(z: np.ndarray, structure: Structure, weights=None) -> np.ndarray:
     """The k x k map T such that z @ T has unit spread, without changing the model.
 
     A column may be centred where its block has an intercept to take up the shift; its scale is
@@ -258,7 +258,7 @@ def _slope_map(z: np.ndarray, structure: Structure) -> np.ndarray:
             if j in constant:
                 T[j, j] = 1.0 / abs(z[0, j] or 1.0)
                 continue
-            shift, scale = _moments(z[:, [j]], anchor is not None)
+            shift, scale = _moments(z[:, [j]], anchor is not None, weights)
             T[j, j] = 1.0 / scale[0]
             if anchor is not None:
                 T[anchor, j] = -shift[0] / (z[0, anchor] * scale[0])

@@ -5,6 +5,8 @@ Phi_jR = -D_j N_jR Phi_RR and Phi_jj = D_j + D_j N_jR Phi_RR N_Rj D_j, where R a
 eliminated after j; only entries between levels that meet are needed (Takahashi's recursion).
 """
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from sklme._engine import blocks, pairs
@@ -14,11 +16,11 @@ from sklme._engine.remainder import diagonal_blocks
 from sklme._engine.sweep import Factorisation
 
 
-def score_products(at: Factorisation) -> list[np.ndarray]:
-    """sum over levels of [Z'V^-1Z]_ll of every factor, (k, k)."""
+def score_products(at: Factorisation, known: "PosteriorEntries | None" = None) -> list[np.ndarray]:
+    """sum over levels of [Z'V^-1Z]_ll of every factor, (k, k); `known` saves a pass backwards."""
     plan = at.system.plan
     out = {}
-    T = {} if _alone(at) else _backward(at)
+    T = known.T if known is not None else {} if _alone(at) else _backward(at)
     for j in plan.chain:
         H = blocks.identity_plus(-blocks.multiply(at.N[j], at.D[j]))
         S = blocks.multiply(H, at.N[j]).sum(axis=-1)
@@ -57,6 +59,32 @@ def posterior_blocks(at: Factorisation) -> list[np.ndarray]:
     return [out[t] for t in sorted(out)]
 
 
+@dataclass
+class PosteriorEntries:
+    """Entries of Phi where levels meet; what belongs to the dense block stands there.
+
+    diagonal : Phi_jj (k, k, q) of each chain factor
+    across : Phi_jm (k_j, k_m, q_j) between each level of j and the level of m that holds it
+    border : Phi_jd (k_j, n_entries) on the pattern of j
+    T : N_jR Phi_RR N_Rj (k, k, q), R what is eliminated after j
+    """
+
+    diagonal: dict[int, np.ndarray] = field(default_factory=dict)
+    across: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    border: dict[int, np.ndarray] = field(default_factory=dict)
+    T: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+def posterior_entries(at: Factorisation) -> PosteriorEntries:
+    """All entries of Phi between levels that meet in some row."""
+    out = PosteriorEntries()
+    if len(at.system.plan.sizes) > 1:
+        _backward(at, out)
+    else:  # Phi of a single factor is D itself, and nothing comes after it
+        out.diagonal[0], out.T[0] = at.D[0], np.zeros_like(at.D[0])
+    return out
+
+
 def _alone(at: Factorisation) -> bool:
     """Whether one factor is eliminated and others form the dense block: only sums are needed."""
     return len(at.system.plan.chain) == 1 and at.system.plan.n_dense > 0
@@ -67,30 +95,28 @@ def _shrunk(H: np.ndarray, T: np.ndarray) -> np.ndarray:
     return blocks.multiply(blocks.multiply(H, T), blocks.transpose(H)).sum(axis=-1)
 
 
-def _backward(at: Factorisation) -> dict[int, np.ndarray]:
+def _backward(at: Factorisation, keep: PosteriorEntries | None = None) -> dict[int, np.ndarray]:
     """N_lR Phi_RR N_Rl (k, k, q) for every level l of every chain factor, last factor first.
 
     Phi is the posterior covariance of the factors R eliminated later. Its entries are needed only
-    where levels meet: Phi_jR = -D_j N_jR Phi_RR, Phi_jj = D_j + D_j N_jR Phi_RR N_Rj D_j.
+    where levels meet: Phi_jR = -D_j N_jR Phi_RR, Phi_jj = D_j + D_j N_jR Phi_RR N_Rj D_j. Those of
+    the factor eliminated first are needed only if they are to be kept.
     """
     plan = at.system.plan
-    T: dict[int, np.ndarray] = {}
-    diagonal: dict[int, np.ndarray] = {}  # Phi_mm
-    across: dict[tuple[int, int], np.ndarray] = {}  # Phi_mn, n later than m
-    border: dict[int, np.ndarray] = {}  # Phi_md on the pattern of m
+    Phi = keep if keep is not None else PosteriorEntries()
+    T = Phi.T
     for j in reversed(plan.chain):
-        last = j == plan.chain[0]
-        if last and not plan.later(j):
+        if j == plan.chain[0] and not plan.later(j) and keep is None:
             T[j] = at.sums(j).quadratic(at.dense.Phi) if plan.n_dense else 0.0 * at.D[j]
             break
-        G_d = _on_border(at, j, border)
-        G = {m: _on_link(at, j, m, diagonal, across, border) for m in plan.later(j)}
+        G_d = _on_border(at, j, Phi.border)
+        G = {m: _on_link(at, j, m, Phi) for m in plan.later(j)}
         T[j] = _close(at, j, G, G_d)
         D = at.D[j]
-        diagonal[j] = D + blocks.multiply(blocks.multiply(D, T[j]), D)
+        Phi.diagonal[j] = D + blocks.multiply(blocks.multiply(D, T[j]), D)
         for m in plan.later(j):
-            across[j, m] = -blocks.multiply(D, G[m])
-        border[j] = -np.einsum("abe,be->ae", D[:, :, plan.patterns[j].rows], G_d)
+            Phi.across[j, m] = -blocks.multiply(D, G[m])
+        Phi.border[j] = -np.einsum("abe,be->ae", D[:, :, plan.patterns[j].rows], G_d)
     return T
 
 
@@ -107,28 +133,27 @@ def _on_border(at: Factorisation, j: int, border: dict[int, np.ndarray]) -> np.n
     return out
 
 
-def _on_link(at: Factorisation, j: int, m: int, diagonal, across, border) -> np.ndarray:
+def _on_link(at: Factorisation, j: int, m: int, Phi: PosteriorEntries) -> np.ndarray:
     """N_jR Phi_Rm at the level of m that holds each level of j, (k_j, k_m, q_j)."""
     plan = at.system.plan
     out = np.zeros_like(at.links[j, m])
     for other in plan.later(j):
-        Phi = _phi(plan, j, other, m, diagonal, across)
-        out += blocks.multiply(at.links[j, other], Phi)
+        out += blocks.multiply(at.links[j, other], _between(plan, j, other, m, Phi))
     if plan.n_dense:
         rows = plan.patterns[j].rows
-        part = np.einsum("ae,ce->ace", at.entries[j], border[m][:, plan.moves[j, m]])
+        part = np.einsum("ae,ce->ace", at.entries[j], Phi.border[m][:, plan.moves[j, m]])
         flat = sum_by_level(rows, out.shape[2], part.reshape(-1, len(rows)))
         out += flat.reshape(out.shape)
     return out
 
 
-def _phi(plan: Plan, j: int, s: int, m: int, diagonal, across) -> np.ndarray:
+def _between(plan: Plan, j: int, s: int, m: int, Phi: PosteriorEntries) -> np.ndarray:
     """Phi_sm between the levels of s and m that hold each level of j."""
     if s == m:
-        return diagonal[m][:, :, plan.parents[j, m]]
-    if (s, m) in across:
-        return across[s, m][:, :, plan.parents[j, s]]
-    return blocks.transpose(across[m, s][:, :, plan.parents[j, m]])
+        return Phi.diagonal[m][:, :, plan.parents[j, m]]
+    if (s, m) in Phi.across:
+        return Phi.across[s, m][:, :, plan.parents[j, s]]
+    return blocks.transpose(Phi.across[m, s][:, :, plan.parents[j, m]])
 
 
 def _close(at: Factorisation, j: int, G: dict[int, np.ndarray], G_d: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ with X projected out; Searle, Casella and McCulloch 1992, ch. 5). In balanced de
 REML estimates; elsewhere they are near enough for Newton steps.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from sklme._engine.covariance import Structure
 from sklme._engine.gram import FactorGram, Gram
 
+PIECE = 16_384  # levels in a partial sum; its arrays stay in the cache
 LEAST, MOST = 0.05, 1e4  # bounds of a starting standard deviation relative to the residual
 RESIDUAL = 0.02  # least share of the variance that is left to the residual
 RIDGE = 1e-13  # keeps the equations solvable where a column is zero
@@ -62,16 +64,22 @@ class _Side:
     """One factor: H = R_X^-1 X'Z, what its equations take from the data, and from itself."""
 
     def __init__(self, f: FactorGram, root: np.ndarray, half_y: np.ndarray):
-        k, p, g = f.zx.shape
         squares = f.zz.diagonal().T
         self.length = np.sqrt(np.where(squares > 0, squares, np.inf))
-        self.H = (root @ f.zx.transpose(1, 0, 2).reshape(p, k * g)).reshape(p, k, g)
-        e = f.zy - (half_y.T @ self.H.reshape(p, k * g)).reshape(-1, k, g).swapaxes(0, 1)
-        turned = (e / self.length[:, None]).swapaxes(0, 1)
-        self.between = turned @ turned.swapaxes(1, 2)
-        R = f.zz - np.einsum("pag,pbg->abg", self.H, self.H)
-        self.own = R.sum(axis=2)
-        self.scaled = (R / (self.length[:, None] * self.length)).sum(axis=2)
+        self.H = np.empty((f.zx.shape[1], f.k, f.n_levels))
+        parts = [self._sums(f, root, half_y, at) for at in _pieces(f.n_levels)]
+        sums = (sum(x) for x in zip(*parts, strict=True))
+        self.between, self.own, self.scaled, self.lost, self.inner = sums
+
+    def _sums(self, f: FactorGram, root: np.ndarray, half_y: np.ndarray, at: slice) -> tuple:
+        length, H = self.length[:, at], self.H[..., at]
+        (p, k, g), r = H.shape, half_y.shape[1]
+        H[:] = (root @ f.zx[..., at].swapaxes(0, 1).reshape(p, k * g)).reshape(p, k, g)
+        explained = (half_y.T @ H.reshape(p, k * g)).reshape(r, k, g)
+        e = (f.zy[..., at].swapaxes(0, 1) - explained) / length
+        R = f.zz[..., at] - np.einsum("pag,pbg->abg", H, H)
+        scaled = (R / (length[:, None] * length)).sum(axis=2)
+        return e @ e.swapaxes(1, 2), R.sum(axis=2), scaled, _inner(H / length), _inner(H)
 
 
 def _squares(gram: Gram, s: int, t: int, side: _Side, other: _Side) -> np.ndarray:
@@ -80,11 +88,16 @@ def _squares(gram: Gram, s: int, t: int, side: _Side, other: _Side) -> np.ndarra
     R differs from -H'H only where levels meet.
     """
     rows, columns, N = _meeting(gram, s, t)
-    length = side.length[:, None, rows]
-    W = np.einsum("pcn,pan->can", side.H[:, :, rows], other.H[:, :, columns])
-    near, far = _inner((N - W) / length), _inner(W / length)
-    lost, of_other = _inner(side.H / side.length), _inner(other.H)
-    return near - far + np.einsum("pcqd,paqb->cadb", lost, of_other)
+    out = np.einsum("pcqd,paqb->cadb", side.lost, other.inner)
+    for at in _pieces(len(rows)):
+        length = side.length[:, None, rows[at]]
+        W = np.einsum("pcn,pan->can", side.H[:, :, rows[at]], other.H[:, :, columns[at]])
+        out += _inner((N[..., at] - W) / length) - _inner(W / length)
+    return out
+
+
+def _pieces(n: int) -> Iterator[slice]:
+    return (slice(i, i + PIECE) for i in range(0, n, PIECE))
 
 
 def _inner(H: np.ndarray) -> np.ndarray:

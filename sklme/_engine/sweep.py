@@ -72,10 +72,10 @@ class Factorisation:
         E = [e.copy() for e in E]
         dense = _gather(E, plan)
         for j in plan.chain:
-            Y = np.einsum("abq,bmq->amq", self.D[j], E[j])
+            Y = blocks.multiply(self.D[j], E[j])
             for m in plan.later(j):
                 link = self.links[j, m]
-                E[m] -= _by_parent(np.einsum("acq,amq->cmq", link, Y), plan, j, m)
+                E[m] -= _by_parent(blocks.multiply(blocks.transpose(link), Y), plan, j, m)
             if plan.n_dense:
                 dense -= sum(Rt @ y.T for (_, Rt), y in zip(self.products[j], Y, strict=True))
         b_dense = self.dense.phi_times(dense) if plan.n_dense else dense
@@ -85,10 +85,10 @@ class Factorisation:
         scores = self._dense_scores(dense, b_dense, b)
         for j in reversed(plan.chain):
             rest = E[j] - self._from_later(j, b, b_dense)
-            b[j] = np.einsum("abq,bmq->amq", self.D[j], rest)
+            b[j] = blocks.multiply(self.D[j], rest)
             if noise is not None:
                 b[j] = b[j] + noise(j, self.D[j])
-            scores[j] = rest - np.einsum("abq,bmq->amq", self.N[j], b[j])
+            scores[j] = rest - blocks.multiply(self.N[j], b[j])
         return [b[t] for t in sorted(b)], [scores[t] for t in sorted(scores)]
 
     def _dense_scores(self, dense: np.ndarray, b_dense: np.ndarray, b: dict) -> dict:
@@ -105,7 +105,8 @@ class Factorisation:
         plan = self.system.plan
         out = np.zeros(())
         for m in plan.later(j):
-            out = out + np.einsum("acq,cmq->amq", self.links[j, m], b[m][:, :, plan.parents[j, m]])
+            held = b[m][:, :, plan.parents[j, m]]
+            out = out + blocks.multiply(self.links[j, m], held)
         if plan.n_dense:
             out = out + np.stack([(R @ b_dense).T for R, _ in self.products[j]])
         return out
@@ -119,6 +120,9 @@ def factorise(system: System, Lambdas: list[np.ndarray]) -> Factorisation:
     if system.last is not None and _equal(system.last.Lambdas, Lambdas):
         return system.last
     plan, gram = system.plan, system.gram
+    if len(plan.sizes) == 1:
+        system.last = _one_factor(system, Lambdas)
+        return system.last
     N = {j: gram.factors[j].zz.copy() for j in plan.chain}
     links = {key: link.copy() for key, link in plan.links.items()}
     entries = {j: e.copy() for j, e in plan.entries.items()}
@@ -134,6 +138,24 @@ def factorise(system: System, Lambdas: list[np.ndarray]) -> Factorisation:
         at.log_det += at.dense.log_det
     system.last = at
     return at
+
+
+class OneFactor(Factorisation):
+    """The same where there is one factor only: nothing is swept and every level is on its own."""
+
+    def posterior(self, E: Stacks, noise: Noise | None = None) -> tuple[Stacks, Stacks]:
+        """As `Factorisation.posterior`."""
+        D, N, (e,) = self.D[0], self.N[0], E
+        b = blocks.multiply(D, e)
+        if noise is not None:
+            b = b + noise(0, D)
+        return [b], [e - blocks.multiply(N, b)]
+
+
+def _one_factor(system: System, Lambdas: list[np.ndarray]) -> OneFactor:
+    N = system.gram.factors[0].zz
+    D, log_det = blocks.woodbury(N[:, :, None, :], Lambdas[0][None])
+    return OneFactor(system, Lambdas, float(log_det[0]), {0: D[:, :, 0]}, {0: N}, {}, {})
 
 
 def _dense_products(system: System) -> np.ndarray:
@@ -158,9 +180,9 @@ def _sweep(at: Factorisation, j: int, K: np.ndarray) -> None:
     plan, D = at.system.plan, at.D[j]
     later = plan.later(j)
     for m in later:
-        weighted = np.einsum("acq,abq->cbq", at.links[j, m], D)  # N_mj D_j
+        weighted = blocks.multiply(blocks.transpose(at.links[j, m]), D)  # N_mj D_j
         for other in later[later.index(m) :]:
-            part = np.einsum("cbq,bdq->cdq", weighted, at.links[j, other])
+            part = blocks.multiply(weighted, at.links[j, other])
             target = at.N[m] if other == m else at.links[m, other]
             target -= _by_parent(part, plan, j, m)
         if plan.n_dense:

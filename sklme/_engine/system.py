@@ -29,13 +29,19 @@ class System:
         rows = self.plan.patterns[first], self.plan.entries[first], n_dense
         self.first_sums: Any = pairs.row_sums(*rows, constant=True) if n_dense else None
         self.first_rows = pairs.sparse_rows(*rows)
-        self.matrices = {}
-        for s, t in combinations(range(len(gram.factors)), 2):
-            self.matrices[s, t] = light(_as_matrix(gram, s, t))
-            self.matrices[t, s] = self.matrices[s, t].T
+
+    @cached_property
+    def matrices(self) -> dict[tuple[int, int], Any]:
+        """Z_s'Z_t for every pair of factors, to multiply columns of effects with."""
+        out = {}
+        for s, t in combinations(range(len(self.gram.factors)), 2):
+            out[s, t] = light(_as_matrix(self.gram, s, t))
+            out[t, s] = out[s, t].T
+        return out
 
     def with_response(self, gram: Gram) -> "System":
         """The same system for another response on the same rows."""
+        _ = self.matrices  # made once, for all
         other = copy(self)
         other.gram, other.last = gram, None
         return other

@@ -12,20 +12,32 @@ from sklme.datasets._classic import (
     load_penicillin,
     load_sleepstudy,
 )
+from sklme.datasets._generalized import (
+    load_cbpp,
+    load_grouseticks,
+    load_salamanders,
+    load_verbagg,
+    load_wine_bitterness,
+)
 from sklme.datasets._mriqc import load_mriqc
 from sklme.datasets._simulate import make_grouped_regression
 
 __all__ = [
     "load_cake",
+    "load_cbpp",
     "load_chem97",
     "load_dyestuff",
     "load_dyestuff2",
+    "load_grouseticks",
     "load_insteval",
     "load_machines",
     "load_mriqc",
     "load_orthodont",
     "load_pastes",
     "load_penicillin",
+    "load_salamanders",
     "load_sleepstudy",
+    "load_verbagg",
+    "load_wine_bitterness",
     "make_grouped_regression",
 ]

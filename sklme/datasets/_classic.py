@@ -5,22 +5,7 @@ are text, and the target is always float64. Column names are those of R, where m
 readers have met them.
 """
 
-from inspect import getdoc
-
-from sklme.datasets._load import as_bunch, read_table
-
-
-def _load(loader, filename, target, return_X_y, as_frame, text=()):
-    frame = read_table(filename, text)
-    return as_bunch(
-        frame,
-        [name for name in frame.columns if name != target],
-        target,
-        filename=filename,
-        descr=getdoc(loader),
-        return_X_y=return_X_y,
-        as_frame=as_frame,
-    )
+from sklme.datasets._load import load_table
 
 
 def load_sleepstudy(*, return_X_y=False, as_frame=True):
@@ -65,7 +50,7 @@ def load_sleepstudy(*, return_X_y=False, as_frame=True):
     >>> list(X.columns), round(float(y.mean()), 3)
     (['Days', 'Subject'], 298.508)
     """
-    return _load(load_sleepstudy, "sleepstudy.csv", "Reaction", return_X_y, as_frame)
+    return load_table(load_sleepstudy, "sleepstudy.csv", "Reaction", return_X_y, as_frame)
 
 
 def load_dyestuff(*, return_X_y=False, as_frame=True):
@@ -107,7 +92,7 @@ def load_dyestuff(*, return_X_y=False, as_frame=True):
     >>> load_dyestuff().frame.groupby("Batch")["Yield"].mean().to_dict()
     {'A': 1505.0, 'B': 1528.0, 'C': 1564.0, 'D': 1498.0, 'E': 1600.0, 'F': 1470.0}
     """
-    return _load(load_dyestuff, "dyestuff.csv", "Yield", return_X_y, as_frame)
+    return load_table(load_dyestuff, "dyestuff.csv", "Yield", return_X_y, as_frame)
 
 
 def load_dyestuff2(*, return_X_y=False, as_frame=True):
@@ -150,7 +135,7 @@ def load_dyestuff2(*, return_X_y=False, as_frame=True):
     >>> len(y), round(float(y.mean()), 4)
     (30, 5.6656)
     """
-    return _load(load_dyestuff2, "dyestuff2.csv", "Yield", return_X_y, as_frame)
+    return load_table(load_dyestuff2, "dyestuff2.csv", "Yield", return_X_y, as_frame)
 
 
 def load_penicillin(*, return_X_y=False, as_frame=True):
@@ -192,7 +177,7 @@ def load_penicillin(*, return_X_y=False, as_frame=True):
     >>> load_penicillin().data.nunique().to_dict()
     {'plate': 24, 'sample': 6}
     """
-    return _load(load_penicillin, "penicillin.csv", "diameter", return_X_y, as_frame)
+    return load_table(load_penicillin, "penicillin.csv", "diameter", return_X_y, as_frame)
 
 
 def load_pastes(*, return_X_y=False, as_frame=True):
@@ -236,7 +221,7 @@ def load_pastes(*, return_X_y=False, as_frame=True):
     >>> load_pastes().data.nunique().to_dict()
     {'batch': 10, 'cask': 3, 'sample': 30}
     """
-    return _load(load_pastes, "pastes.csv", "strength", return_X_y, as_frame)
+    return load_table(load_pastes, "pastes.csv", "strength", return_X_y, as_frame)
 
 
 def load_orthodont(*, return_X_y=False, as_frame=True):
@@ -282,7 +267,7 @@ def load_orthodont(*, return_X_y=False, as_frame=True):
     >>> load_orthodont().frame.groupby("Sex")["distance"].mean().round(2).to_dict()
     {'Female': 22.65, 'Male': 24.97}
     """
-    return _load(load_orthodont, "orthodont.csv", "distance", return_X_y, as_frame)
+    return load_table(load_orthodont, "orthodont.csv", "distance", return_X_y, as_frame)
 
 
 def load_cake(*, return_X_y=False, as_frame=True):
@@ -329,7 +314,7 @@ def load_cake(*, return_X_y=False, as_frame=True):
     >>> load_cake().frame.groupby("recipe")["angle"].mean().round(2).to_dict()
     {'A': 33.12, 'B': 31.64, 'C': 31.6}
     """
-    return _load(load_cake, "cake.csv", "angle", return_X_y, as_frame, text=("temperature",))
+    return load_table(load_cake, "cake.csv", "angle", return_X_y, as_frame, text=("temperature",))
 
 
 def load_machines(*, return_X_y=False, as_frame=True):
@@ -374,7 +359,7 @@ def load_machines(*, return_X_y=False, as_frame=True):
     >>> load_machines().frame.groupby("Machine")["score"].mean().round(2).to_dict()
     {'A': 52.36, 'B': 60.32, 'C': 66.27}
     """
-    return _load(load_machines, "machines.csv", "score", return_X_y, as_frame)
+    return load_table(load_machines, "machines.csv", "score", return_X_y, as_frame)
 
 
 def load_insteval(*, return_X_y=False, as_frame=True):
@@ -423,7 +408,7 @@ def load_insteval(*, return_X_y=False, as_frame=True):
     >>> ratings.data.shape, ratings.data[["s", "d"]].nunique().to_dict()
     ((73421, 6), {'s': 2972, 'd': 1128})
     """
-    return _load(load_insteval, "insteval.csv.gz", "y", return_X_y, as_frame)
+    return load_table(load_insteval, "insteval.csv.gz", "y", return_X_y, as_frame)
 
 
 def load_chem97(*, return_X_y=False, as_frame=True):
@@ -472,4 +457,4 @@ def load_chem97(*, return_X_y=False, as_frame=True):
     >>> load_chem97().data.nunique()[["lea", "school", "student"]].to_dict()
     {'lea': 131, 'school': 2410, 'student': 31022}
     """
-    return _load(load_chem97, "chem97.csv.gz", "score", return_X_y, as_frame)
+    return load_table(load_chem97, "chem97.csv.gz", "score", return_X_y, as_frame)

@@ -1,6 +1,7 @@
 """Read one of the shipped tables and hand it over as scikit-learn's loaders do."""
 
 from importlib.resources import files
+from inspect import getdoc
 
 import pandas as pd
 from sklearn.utils import Bunch
@@ -10,6 +11,38 @@ DATA_MODULE = "sklme.datasets"
 # Since 3.1 pandas reads every digit without being asked, and deprecates the question.
 _ASKS = tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1)
 _EXACT = {"float_precision": "round_trip"} if _ASKS else {}
+
+
+def load_table(loader, filename, target, return_X_y, as_frame, *, text=(), no_features=()):
+    """Do the work of a loader of one table, which describes its data in its docstring.
+
+    Parameters
+    ----------
+    loader : callable
+        The public function.
+    filename, text : str, iterable of str
+        As for `read_table`.
+    target : str
+        Column of ``target``.
+    return_X_y, as_frame : bool
+        As in the loaders.
+    no_features : iterable of str
+        Columns of ``frame`` that are neither features nor the target.
+
+    Returns
+    -------
+    Bunch, or (data, target) if `return_X_y`
+    """
+    frame = read_table(filename, text)
+    return as_bunch(
+        frame,
+        [name for name in frame.columns if name not in {target, *no_features}],
+        target,
+        filename=filename,
+        descr=getdoc(loader),
+        return_X_y=return_X_y,
+        as_frame=as_frame,
+    )
 
 
 def read_table(filename, text=()):
