@@ -251,9 +251,7 @@ class Laplace:
         last, pull = self.latest
         change = (psi - last.psi)[self.n_theta :]
         local = last.modes.local
-        shifted = [
-            (e - (change @ c))[:, None, :] for e, c in zip(local.pulled, pull, strict=True)
-        ]
+        shifted = [(e - (change @ c))[:, None, :] for e, c in zip(local.pulled, pull, strict=True)]
         at = factorise(local.system, Lambdas)
         _, scores = at.posterior(shifted)
         if not (np.isfinite(at.log_det) and all(np.isfinite(s).all() for s in scores)):

@@ -7,17 +7,13 @@ returns a pandas table with documented columns.
 from sklme.inference.coefficients import coefficient_table, vcov
 from sklme.inference.comparison import compare_models, variance_test
 from sklme.inference.contrasts import anova, contrast
+from sklme.inference.effects import implied_correlation, random_effects_table
 from sklme.inference.influence import group_influence, leave_one_group_out
 from sklme.inference.intervals import confidence_intervals, profile
 from sklme.inference.means import marginal_means
 from sklme.inference.resampling import BootstrapResult, bootstrap
-from sklme.inference.variance import (
-    icc,
-    implied_correlation,
-    r_squared,
-    random_effects_table,
-    variance_table,
-)
+from sklme.inference.residuals import quantile_residuals
+from sklme.inference.variance import icc, r_squared, variance_table
 
 __all__ = [
     "BootstrapResult",
@@ -33,6 +29,7 @@ __all__ = [
     "leave_one_group_out",
     "marginal_means",
     "profile",
+    "quantile_residuals",
     "r_squared",
     "random_effects_table",
     "variance_table",

@@ -14,6 +14,8 @@ from sklme._adapt import transformed_target
 from sklme._engine.dof import coefficient_covariance, coefficient_values
 from sklme._engine.lmm import LinearFit
 from sklme._rows import check_number
+from sklme.generalized._base import GeneralizedBase
+from sklme.inference._generalized import GeneralizedFitted
 from sklme.linear import LinearMixedModel
 
 
@@ -28,11 +30,17 @@ class Fitted:
     X: object
     y: object
     r: int
+    generalized = False
 
     @property
     def fit(self) -> LinearFit:
         """The engine's record."""
         return self.model._fit
+
+    @property
+    def working(self) -> LinearFit:
+        """The linear mixed model that holds coefficients and cross-products: the fit itself."""
+        return self.fit
 
     @cached_property
     def names(self) -> list[str]:
@@ -69,22 +77,52 @@ class Fitted:
         return values if self.model._one_output else values[self.r]
 
 
-def open_model(model, X=None, y=None, *, output=None, needs_rows=None) -> Fitted:
-    """The linear mixed model inside `model`, with X and y as it saw them in fit.
+def open_model(model, X=None, y=None, *, output=None, needs_rows=None, sample_weight=None):
+    """The mixed model inside `model`, with X and y as it saw them in fit.
 
     needs_rows : the name of the function that cannot do without X and y
+
+    Returns a `Fitted` for a linear mixed model, a `GeneralizedFitted` for a generalised one; which
+    of them tells `generalized`.
     """
     if needs_rows and (X is None or y is None):
         raise ValueError(f"{needs_rows} needs the rows that the model was fitted to: pass X and y")
     check_is_fitted(model)
     inner, X, y = _unwrap(model, X, y)
-    if not isinstance(inner, LinearMixedModel):
+    if not isinstance(inner, LinearMixedModel | GeneralizedBase):
         raise TypeError(
-            f"a fitted LinearMixedModel is needed, alone or in a Pipeline, a search or a "
-            f"TransformedTargetRegressor; this is {type(inner).__name__}"
+            f"a fitted LinearMixedModel is needed, or a generalised one, alone or in a Pipeline, a "
+            f"search or a TransformedTargetRegressor; this is {type(inner).__name__}"
         )
     check_is_fitted(inner)
-    return Fitted(inner, X, y, _output(inner, output))
+    if isinstance(inner, LinearMixedModel):
+        return Fitted(inner, X, y, _output(inner, output))
+    if output not in (None, 0):
+        raise ValueError(f"output is {output!r}; {type(inner).__name__} has one output, 0")
+    return GeneralizedFitted(inner, X, y, sample_weight)
+
+
+def open_linear(model, X=None, y=None, *, function, instead, **options) -> Fitted:
+    """As `open_model` for a function that makes sense for linear mixed models only.
+
+    function : its name; instead : what to use for a generalised model, the end of a sentence
+    """
+    fitted = open_model(model, X, y, **options)
+    if fitted.generalized:
+        raise TypeError(
+            f"{function} takes linear mixed models, and this is {type(fitted.model).__name__}: "
+            f"{instead}"
+        )
+    return fitted
+
+
+def check_both_rows(X, y) -> None:
+    """X and y are given together or not at all."""
+    if (X is None) != (y is None):
+        missing = "y" if y is None else "X"
+        raise ValueError(
+            f"the exact information needs X and y, and {missing} is missing: pass both, or neither"
+        )
 
 
 def check_level(confidence_level) -> None:
@@ -92,7 +130,7 @@ def check_level(confidence_level) -> None:
     check_number("confidence_level", confidence_level, Real, 0, 1)
 
 
-def choose_factor(fitted: Fitted, factor) -> int:
+def choose_factor(fitted, factor) -> int:
     """The position of a factor among the model's; the only one may be left out."""
     if not fitted.keys:
         raise ValueError("the model has no random effects")

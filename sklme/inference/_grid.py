@@ -9,6 +9,7 @@ import pandas as pd
 
 from sklme._columns import read_columns
 from sklme.inference._access import Fitted, open_model
+from sklme.inference._generalized import GeneralizedFitted
 from sklme.inference.contrasts import without_dropped
 
 MOST = 200_000  # rows of a grid
@@ -21,11 +22,13 @@ class Grid:
     """Means to be estimated: the first n_compared belong to the first levels of `by`, and so on.
 
     levels : one row a mean; L : its coefficients; offset : what is added to it
+    z : for each factor the columns of its random effects, (n_means, k)
     """
 
     levels: pd.DataFrame
     L: np.ndarray
     offset: np.ndarray
+    z: list
     n_compared: int
     attrs: dict
 
@@ -33,7 +36,7 @@ class Grid:
 class Design:
     """The table X, and the fixed-effect columns that a model makes of tables like it."""
 
-    def __init__(self, model, X, fitted: Fitted):
+    def __init__(self, model, X, fitted: Fitted | GeneralizedFitted):
         if X is None:
             raise ValueError("marginal_means needs the table that the model was fitted to: pass X")
         self.model, self.X, self.fitted = model, X, fitted
@@ -42,19 +45,19 @@ class Design:
         self.keys = {column for key in keys for column in key}
 
     def rows(self, table: pd.DataFrame):
-        """Fixed columns (n_rows, n_coefficients), the intercept among them, and the offset."""
+        """Fixed columns (n_rows, n_coefficients) with the intercept, the offset, random columns."""
         inside = open_model(self.model, _as_given(self.X, table), output=self.fitted.r)
         rows = read_columns(inside.model, inside.X, inside.model._columns)
-        ones = np.ones((len(rows.X), int(self.fitted.fit.intercept)))
+        ones = np.ones((len(rows.X), int(self.fitted.working.intercept)))
         offset = np.zeros(len(rows.X)) if rows.offset is None else rows.offset
-        return np.hstack([ones, rows.X]), offset
+        return np.hstack([ones, rows.X]), offset, rows.slopes
 
     def matters(self, column) -> bool:
         """Whether the fixed effects see a column: tried on some rows and levels."""
         some = np.unique(np.linspace(0, len(self.table) - 1, PROBES).astype(int))
         probe, levels = self.table.iloc[some], self.table[column].unique()[:PROBES]
         parts = [_with_values(probe, {column: [level] * len(probe)}) for level in levels]
-        D, _ = self.rows(pd.concat(parts, ignore_index=True))
+        D, _, _ = self.rows(pd.concat(parts, ignore_index=True))
         return bool(np.ptp(D.reshape(len(levels), len(probe), -1), axis=0).any())
 
 
@@ -70,11 +73,12 @@ def make_grid(design: Design, compared: list, within: list, at: dict) -> Grid:
         counts = ", ".join(f"{len(v)} of {c!r}" for c, v in crossed.items())
         raise ValueError(f"too many combinations of levels: {counts}; choose some by at")
     n = prod(map(len, shown.values()))
-    D, offset = design.rows(_filled(table, crossed, held))
+    D, offset, slopes = design.rows(_filled(table, crossed, held))
     return Grid(
         levels=_product(shown),
         L=without_dropped(D.reshape(n, len(D) // n, -1).mean(axis=1), design.fitted),
         offset=offset.reshape(n, -1).mean(axis=1),
+        z=[z.reshape(n, -1, z.shape[1]).mean(axis=1) for z in slopes],
         n_compared=prod(len(shown[c]) for c in compared),
         attrs={"of": compared, "by": within, "held": held, "averaged_over": list(averaged)},
     )

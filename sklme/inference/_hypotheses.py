@@ -1,7 +1,7 @@
 """Terms of the fixed effects, and the hypotheses that an analysis of variance tests of them.
 
 A column "a2:b3" is the product of the columns "a2" and "b3"; that, and the cross-products kept by
-the fit, are all that is known of a term.
+the fit (of a generalised model: weighted), are all that is known of a term.
 """
 
 import re
@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 
 from sklme._engine.units import coefficient_map
-from sklme.inference._access import Fitted
 
 BRACKETS = re.compile(r"\[[^\[\]]*\]")  # "recipe[T.B]" is a column of the term "recipe"
 COLON = re.compile(r":(?![^\[]*\])")  # outside of brackets
@@ -34,7 +33,7 @@ class Term:
 class Hypotheses:
     """What is tested of each term of a fitted model: a matrix L with a row a column."""
 
-    def __init__(self, fitted: Fitted, terms=None):
+    def __init__(self, fitted, terms=None):
         self.fitted = fitted
         self.guessed = terms is None
         chosen = _terms_by_name(fitted) if terms is None else terms
@@ -75,19 +74,30 @@ class Hypotheses:
     def _after_others(self, term: Term, last: list[Term]) -> np.ndarray:
         """The term after all columns but those of the terms `last`.
 
-        With X'X = U'DU, U unit upper triangular, row j of U beta is what the column j adds to
-        those before it.
+        With X'X (or the information) = U'DU, U unit upper triangular, row j of U beta is what the
+        column j adds to those before it.
         """
         late = [c for t in (term, *last) for c in t.columns]
         order = [i for i in range(len(self.fitted.names)) if i not in late] + late
         order = [i for i in order if self.fitted.kept[i]]
-        root = np.linalg.cholesky(self.fitted.fit.gram.xx[np.ix_(order, order)])
+        root = np.linalg.cholesky(self._inner[np.ix_(order, order)])
         U = np.zeros((len(order), len(self.fitted.names)))
         U[:, order] = (root / np.diag(root)).T
         kept = self.fitted.kept
-        C = coefficient_map(self.fitted.fit)
+        C = coefficient_map(self.fitted.working)
         U[:, kept] = np.linalg.solve(C[kept].T, U[:, kept].T).T  # from the frame to the data
         return U[np.isin(order, term.columns)]
+
+    @cached_property
+    def _inner(self) -> np.ndarray:
+        """X'X in the frame; for a generalised model the information of the coefficients."""
+        working, kept = self.fitted.working, self.fitted.kept
+        if not self.fitted.generalized:
+            return working.gram.xx
+        C, out = coefficient_map(working)[kept], np.zeros((len(kept), len(kept)))
+        V = self.fitted.covariance[np.ix_(kept, kept)]
+        out[np.ix_(kept, kept)] = C.T @ np.linalg.solve(V, C)
+        return out
 
     def _holds(self, holder: Term, term: Term) -> bool:
         """Whether a term is the other one times factors."""
@@ -99,7 +109,7 @@ class Hypotheses:
         )
 
     def _with_intercept(self) -> bool:
-        if not self.fitted.fit.intercept:
+        if not self.fitted.working.intercept:
             raise ValueError(
                 'terms that interact are tested by kind="II" and "III" in models with an '
                 'intercept only: use kind="I" or `contrast`'
@@ -134,7 +144,7 @@ class Hypotheses:
         if self.guessed and len(term.columns) == 1:
             self._refuse_sisters(term)
         total = sum(self._sums[c] for c in term.columns)
-        return len(term.columns) + int(total < (1.0 - ROUNDING) * self.fitted.fit.gram.xx[0, 0])
+        return len(term.columns) + int(total < (1.0 - ROUNDING) * self.fitted.working.gram.xx[0, 0])
 
     def _refuse_sisters(self, term: Term) -> None:
         """Dummies of one factor that no one has put together."""
@@ -162,16 +172,16 @@ class Hypotheses:
     @cached_property
     def _products(self) -> np.ndarray:
         """X'X of all columns in the units of the data."""
-        frame, xx = self.fitted.fit.frame, self.fitted.fit.gram.xx
+        frame, xx = self.fitted.working.frame, self.fitted.working.gram.xx
         back = np.diag(np.append(1.0, frame.x_scale))
         back[0, 1:] = frame.x_shift
         return back.T @ xx @ back
 
 
-def _terms_by_name(fitted: Fitted) -> dict[str, list[str]]:
+def _terms_by_name(fitted) -> dict[str, list[str]]:
     """The terms of a formula's columns; any other column is a term of its own."""
     terms: dict[str, list[str]] = {}
-    for name in fitted.names[fitted.fit.intercept :]:
+    for name in fitted.names[fitted.working.intercept :]:
         terms.setdefault(BRACKETS.sub("", name), []).append(name)
     return terms
 

@@ -18,9 +18,10 @@ from sklme._engine.lmm import LinearFit
 from sklme._engine.without import Rest, of_response, without_level
 from sklme._rows import check_choice, check_rows, read_response, read_weights
 from sklme._terms import factor_label
-from sklme.inference._access import Fitted, choose_factor, open_model
+from sklme.inference._access import Fitted, choose_factor, open_linear
 from sklme.inference._variances import weighted
 
+INSTEAD = "refit it without the rows of a level, as in cross_val_predict with a splitter of groups"
 SPREAD = 1e-6  # how far sums over the given rows may be from those of fit
 
 
@@ -103,10 +104,10 @@ class LeaveOut:
             yield level, rest
 
 
-def open_task(model, factor, X, y, theta, sample_weight, output) -> LeaveOut:
+def open_task(function, model, factor, X, y, theta, sample_weight, output) -> LeaveOut:
     """Read the model and the rows, and check that they belong together."""
     check_choice("theta", theta, ("frozen", "refit"))
-    fitted = open_model(model, X, y, output=output)
+    fitted = open_linear(model, X, y, output=output, function=function, instead=INSTEAD)
     t = choose_factor(fitted, factor)
     fit = of_response(fitted.fit, fitted.r)
     if fit.gram.factors[t].n_levels < 2:

@@ -1,4 +1,7 @@
-"""The parameters of a model by name: coefficients, standard deviations, correlations, sigma."""
+"""The parameters of a model by name: coefficients, standard deviations, correlations, sigma.
+
+In the place of sigma a generalised model has thresholds, dispersions and the model of extra zeros.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -9,6 +12,7 @@ from sklme._engine import units
 from sklme._engine.simulate import Refits
 from sklme._terms import factor_label
 from sklme.inference._access import Fitted
+from sklme.inference._auxiliary import auxiliaries
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Parameter:
     """One parameter; `factor`, `a` and `b` say where it stands.
 
     kind : "fixed" (a counts coefficients), "sd" (coefficient a of a factor), "cor" (of a and b,
-        a < b) or "sigma"
+        a < b), "sigma", or "aux" (a counts what `auxiliaries` lists)
     """
 
     name: str
@@ -26,8 +30,8 @@ class Parameter:
     b: int = -1
 
 
-def parameters_of(fitted: Fitted) -> list[Parameter]:
-    """Fixed coefficients, then by factor sd and correlations in R's order, then sigma."""
+def parameters_of(fitted) -> list[Parameter]:
+    """Fixed coefficients, then by factor sd and correlations in R's order, then the others."""
     out = [Parameter(name, "fixed", a=j) for j, name in enumerate(fitted.names)]
     for t, term in enumerate(fitted.model._terms):
         label = factor_label(term.key)
@@ -37,10 +41,13 @@ def parameters_of(fitted: Fitted) -> list[Parameter]:
             for b in range(a + 1, len(term.names)):
                 if b in together[a]:
                     out.append(Parameter(f"cor {term.names[b]}.{name}|{label}", "cor", t, a, b))
-    return [*out, Parameter("sigma", "sigma")]
+    if not fitted.generalized:
+        return [*out, Parameter("sigma", "sigma")]
+    further = enumerate(auxiliaries(fitted))
+    return [*out, *(Parameter(one.name, "aux", a=i) for i, one in further)]
 
 
-def choose_parameters(fitted: Fitted, names) -> list[Parameter]:
+def choose_parameters(fitted, names) -> list[Parameter]:
     """Some of the parameters by name, or all of them."""
     known = parameters_of(fitted)
     if names is None:

@@ -6,6 +6,7 @@ import pandas as pd
 from sklme._columns import read_columns
 from sklme._engine import predict as engine
 from sklme._engine.without import of_response
+from sklme._fitted import INTERCEPT
 from sklme.inference._access import Fitted
 
 
@@ -19,7 +20,9 @@ def mean_products(fitted: Fitted, X):
     if X is not None:
         rows = read_columns(fitted.model, X, fitted.model._columns)
         return [z.T @ z / len(z) for z in rows.slopes]
-    if weighted(fitted):
+    if fitted.generalized and all(term.names == (INTERCEPT,) for term in fitted.model._terms):
+        return [np.ones((1, 1)) for _ in fitted.keys]
+    if fitted.generalized or weighted(fitted):
         return None
     inverses = [np.linalg.inv(T) for T in fitted.fit.frame.z_maps]
     return [
@@ -71,13 +74,13 @@ def fixed_variance(fitted: Fitted) -> float:
 
 def conditional_variance(fitted: Fitted, t: int) -> np.ndarray:
     """(n_levels, k), the coefficients taken as known."""
-    parts = engine.effect_covariance(of_response(fitted.fit, fitted.r))[t][0]
+    parts = engine.effect_covariance(of_response(fitted.working, fitted.r))[t][0]
     return np.diagonal(parts, axis1=1, axis2=2)
 
 
 def joint_variance(fitted: Fitted, t: int) -> np.ndarray:
     """(n_levels, k): the prediction error variance of the effect itself, a row with x = 0."""
-    fit = of_response(fitted.fit, fitted.r)
+    fit = of_response(fitted.working, fitted.r)
     k, q = fit.gram.factors[t].k, fit.gram.factors[t].n_levels
     out = np.empty((q, k))
     for a in range(k):

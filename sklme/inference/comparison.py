@@ -1,6 +1,7 @@
 """Comparison of fitted models by likelihood ratio, and the test of a variance at zero."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Integral
 
 import numpy as np
@@ -9,33 +10,47 @@ from scipy import stats
 from sklearn.utils import check_random_state
 
 from sklme._engine import at_zero
+from sklme._engine.glmm_at_zero import GeneralizedHypotheses
 from sklme._engine.lmm import LinearFit
 from sklme._engine.simulate import kept_gram, refit, too_many_columns
 from sklme._rows import check_choice, check_number
 from sklme._terms import factor_label
-from sklme.inference._access import Fitted, choose_factor, open_model
+from sklme.inference._access import Fitted, check_both_rows, choose_factor, open_model
+from sklme.inference._generalized_comparison import (
+    check_comparable,
+    is_within,
+    measures,
+    open_hypotheses,
+    simulated,
+)
 
 NULLS = ("auto", "exact", "simulated", "mixture")
 SAME = 1e-8  # relative difference of sums of squares that is rounding
 LOG_2_PI = np.log(2.0 * np.pi)
 
 
-def compare_models(*models, X=None, y=None, output=None):
+def compare_models(*models, X=None, y=None, output=None, sample_weight=None):
     """Likelihood-ratio tests of nested models, with their information criteria.
 
-    Models that were fitted by REML and differ in their fixed effects, or were fitted partly by ML,
-    are compared by ML: refitted from the cross-products that they keep. Needs no rows.
+    Linear mixed models that were fitted by REML and differ in their fixed effects, or were fitted
+    partly by ML, are compared by ML: refitted from the cross-products that they keep. Generalised
+    models are compared by their approximated likelihoods, which all have to be of the same
+    approximation. Needs no rows.
 
     Parameters
     ----------
-    *models : LinearMixedModel or wrapper, or one dict
-        Two or more models fitted to the same rows and response, or a dict of them by name.
-    X : None
-        Not used.
-    y : None
-        Not used.
+    *models : mixed models or wrappers, or one dict
+        Two or more models fitted to the same rows and response, all linear or all generalised, or a
+        dict of them by name.
+    X : {array-like, dataframe} of shape (n_samples, n_features), default=None
+        The rows of fit. Generalised models keep nothing of the response: with X and y they are
+        checked to be models of these. For linear ones not used.
+    y : array-like of shape (n_samples,), default=None
+        Their responses.
     output : int, default=None
         Which output, where the models have several.
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weights of fit, where generalised models had any and X and y are given.
 
     Returns
     -------
@@ -43,16 +58,20 @@ def compare_models(*models, X=None, y=None, output=None):
         A row for each model, by number of parameters; index "model 1", ... in the order given, or
         the names of the dict. Columns `n_parameters`; `aic`; `bic`, with N rows; `log_likelihood`;
         `deviance`, -2 log-likelihood; and against the row above `statistic`, the difference of the
-        deviances, `dof` and `p_value` from chi-square, NaN where no parameter is added. Where a
-        variance is zero under the smaller model the p value is too large (`variance_test` has the
-        right one).
+        deviances, `dof` and `p_value` from chi-square, NaN where no parameter is added or the
+        family is not a special case of the other. Where a variance, a dispersion or a share of
+        zeros is at its limit under the smaller model the p value is too large (`variance_test` has
+        the right one of a variance).
         ``table.attrs["criterion"]`` is "ML" or "REML", ``table.attrs["note"]`` says what was done.
 
     Raises
     ------
     ValueError
-        If the models were not fitted to the same rows, weights and response, or one of them
-        reproduces y exactly.
+        If the models were not fitted to the same rows, weights and response, one of them
+        reproduces y exactly, or generalised models differ in their approximation or are of
+        probabilities and densities.
+    TypeError
+        If linear and generalised models are mixed.
 
     References
     ----------
@@ -72,11 +91,22 @@ def compare_models(*models, X=None, y=None, output=None):
     level             4  1794.47        NaN  NaN
     slope             6  1755.63      42.84  2.0
     """
+    check_both_rows(X, y)
     named = _named(models)
-    fitted = [open_model(model, output=output) for model in named.values()]
-    _check_same_data(list(named), fitted)
-    reml, note = _criterion(fitted)
-    rows = {name: _measures(f, reml) for name, f in zip(named, fitted, strict=True)}
+    given = {"output": output, "sample_weight": sample_weight}
+    fitted = {name: open_model(model, X, y, **given) for name, model in named.items()}
+    if all(f.generalized for f in fitted.values()):
+        return _compare_generalized(fitted)
+    _refuse_mixture(fitted)
+    _check_same_data(list(fitted), list(fitted.values()))
+    reml, note = _criterion(list(fitted.values()))
+    table = _tested({name: _measures(f, reml) for name, f in fitted.items()})
+    table.attrs = {"criterion": "REML" if reml else "ML", "note": note}
+    return table
+
+
+def _tested(rows: dict[str, dict]) -> pd.DataFrame:
+    """The table by number of parameters, each model against the one above it."""
     table = pd.DataFrame.from_dict(rows, orient="index")
     table = table.sort_values("n_parameters", kind="stable")
     table["statistic"] = -table["deviance"].diff()
@@ -85,8 +115,31 @@ def compare_models(*models, X=None, y=None, output=None):
     table.loc[~tested, "statistic"] = np.nan
     p = stats.chi2.sf(table["statistic"].clip(lower=0.0), table["dof"].where(tested, 1.0))
     table["p_value"] = np.where(tested, p, np.nan)
-    table.attrs = {"criterion": "REML" if reml else "ML", "note": note}
     return table
+
+
+def _compare_generalized(fitted: dict) -> pd.DataFrame:
+    check_comparable(fitted)
+    table = _tested({name: measures(f) for name, f in fitted.items()})
+    n = next(iter(fitted.values())).fit.n_quadrature
+    how = "Laplace's approximation" if n == 1 else f"adaptive quadrature with {n} nodes"
+    note = f"models fitted by ML, by {how}"
+    for above, name in pairwise(table.index):
+        if not is_within(fitted[above], fitted[name]):
+            table.loc[name, ["statistic", "p_value"]] = np.nan
+            note += f"; {above!r} is not a special case of {name!r}, so that their ratio is no test"
+    table.attrs = {"criterion": "ML", "note": note}
+    return table
+
+
+def _refuse_mixture(fitted: dict) -> None:
+    for name, f in fitted.items():
+        if f.generalized:
+            other = next(name for name, f in fitted.items() if not f.generalized)
+            raise TypeError(
+                f"compare_models takes linear or generalised models, not both: {other!r} is linear "
+                f"and {name!r} is {type(f.model).__name__}"
+            )
 
 
 def variance_test(
@@ -99,15 +152,18 @@ def variance_test(
     random_state=None,
     verbose=0,
     output=None,
+    X=None,
+    y=None,
+    sample_weight=None,
 ):
     """Test whether the variance of a random coefficient is zero.
 
     The restricted likelihood-ratio test; a model fitted by ML is refitted by REML from its
-    cross-products. Needs no rows.
+    cross-products. For a generalised model the likelihood-ratio test, which needs the rows.
 
     Parameters
     ----------
-    model : LinearMixedModel or wrapper
+    model : mixed model or wrapper
         A fitted model, alone or in a Pipeline, a search or a TransformedTargetRegressor.
     factor : str, int or tuple, default=None
         The factor; the only one may be left out.
@@ -117,8 +173,8 @@ def variance_test(
     null : {"auto", "exact", "simulated", "mixture"}, default="auto"
         Distribution of the statistic under the hypothesis:
 
-        - "exact": the finite-sample distribution of [1]_, drawn from its spectral form; for a model
-          with one variance beside sigma.
+        - "exact": the finite-sample distribution of [1]_, drawn from its spectral form; for a
+          linear mixed model with one variance beside sigma.
         - "simulated": both models fitted to data drawn under the hypothesis.
         - "mixture": half chi-square with as many degrees of freedom as covariances vanish, half
           with one more [2]_, [3]_; for many levels.
@@ -131,19 +187,26 @@ def variance_test(
         1 prints progress of "simulated".
     output : int, default=None
         Which output, where the model has several.
+    X : {array-like, dataframe} of shape (n_samples, n_features), default=None
+        The rows of fit, for a generalised model.
+    y : array-like of shape (n_samples,), default=None
+        Their responses, for a generalised model.
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weights of fit, where a generalised model had any; whole numbers for "simulated".
 
     Returns
     -------
     table : DataFrame
         One row, index "<coefficient>|<factor>". Columns `statistic`, twice the difference of the
-        restricted log-likelihoods; `p_value`, for draws (1 + number as large) / (1 + draws);
+        (restricted) log-likelihoods; `p_value`, for draws (1 + number as large) / (1 + draws);
         `null`, the distribution used; `dof`, the covariances that vanish with the variance;
         `n_simulations`, 0 for the mixture.
 
     Raises
     ------
     ValueError
-        If the model has no such variance, or `null` does not exist for it.
+        If the model has no such variance, `null` does not exist for it, or a generalised model
+        misses its rows.
 
     References
     ----------
@@ -169,14 +232,19 @@ def variance_test(
     check_choice("null", null, NULLS)
     if n_simulations is not None:
         check_number("n_simulations", n_simulations, Integral, 1)
-    fitted = open_model(model, output=output)
+    fitted = open_model(model, X, y, output=output, sample_weight=sample_weight)
     _refuse_exact([fitted])
     t = choose_factor(fitted, factor)
     a = _choose_coefficient(fitted, t, coefficient)
-    h = at_zero.hypotheses(fitted.fit, fitted.r, t, a)
-    ratio = float(h.ratio(h.statistics)[0])
-    null = _null(h, null)
-    p, n = _p_value(h, null, ratio, n_simulations, check_random_state(random_state), verbose)
+    rng = check_random_state(random_state)
+    if fitted.generalized:
+        null = _generalized_null(fitted, null)
+        h = open_hypotheses(fitted, t, a)
+        ratio = h.statistic
+    else:
+        h = at_zero.hypotheses(fitted.fit, fitted.r, t, a)
+        ratio, null = float(h.ratio(h.statistics)[0]), _null(h, null)
+    p, n = _p_value(h, null, ratio, n_simulations, rng, verbose)
     term = fitted.model._terms[t]
     return pd.DataFrame(
         {"statistic": ratio, "p_value": p, "null": null, "dof": h.dof, "n_simulations": n},
@@ -199,6 +267,14 @@ def _null(h: at_zero.Hypotheses, null: str) -> str:
     return null
 
 
+def _generalized_null(fitted, null: str) -> str:
+    if null == "exact":
+        raise ValueError(
+            f'null="exact" does not exist for {type(fitted.model).__name__}: take "simulated"'
+        )
+    return "mixture" if null == "auto" else null
+
+
 def _p_value(h, null, ratio, n_simulations, rng, verbose) -> tuple[float, int]:
     if null == "mixture":
         return at_zero.mixture_p_value(ratio, h.dof), 0
@@ -207,7 +283,9 @@ def _p_value(h, null, ratio, n_simulations, rng, verbose) -> tuple[float, int]:
         draws = at_zero.exact_null(h, n, rng)
     else:
         n = n_simulations or 1000
-        draws = at_zero.simulated_null(h, n, rng, _Count(n) if verbose else None)
+        draw = simulated if isinstance(h, GeneralizedHypotheses) else at_zero.simulated_null
+        draws = draw(h, n, rng, _Count(n) if verbose else None)
+        n = len(draws)
     larger = np.sum(draws >= ratio - 1e-9 * (1.0 + ratio))
     return float((1 + larger) / (1 + n)), n
 
@@ -224,9 +302,9 @@ class _Count:
         print(f"variance_test: {self.done} of {self.n} draws")
 
 
-def _choose_coefficient(fitted: Fitted, t: int, coefficient) -> int:
+def _choose_coefficient(fitted, t: int, coefficient) -> int:
     """The position of a coefficient whose variance is in the model."""
-    term, structure = fitted.model._terms[t], fitted.fit.structures[t]
+    term, structure = fitted.model._terms[t], fitted.working.structures[t]
     known = ", ".join(map(repr, term.names))
     if coefficient is None and len(term.names) > 1:
         raise ValueError(f"{term.key!r} has several coefficients, choose one: {known}")
@@ -290,7 +368,7 @@ def _ml_deviance(fit: LinearFit, r: int) -> float:
     return float(value - fit.weight_constant)
 
 
-def _refuse_exact(fitted: list[Fitted]) -> None:
+def _refuse_exact(fitted: list) -> None:
     if any(np.atleast_1d(f.model.optimization_.exact_fit)[f.r] for f in fitted):
         raise ValueError("a model reproduces y exactly: its likelihood has no bound")
 

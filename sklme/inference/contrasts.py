@@ -9,16 +9,19 @@ from scipy import stats
 
 from sklme._engine.dof import FTest
 from sklme._rows import check_choice
-from sklme.inference._access import Fitted, check_level, open_model
+from sklme.inference._access import check_level
 from sklme.inference._hypotheses import Hypotheses
-from sklme.inference.coefficients import notes, open_tests, t_table
+from sklme.inference.coefficients import notes, open_for_tests, open_tests, t_table
 
 
-def anova(model, X=None, y=None, *, kind="III", dof="satterthwaite", terms=None, output=None):
-    """F tests of the terms of the fixed effects.
+def anova(
+    model, X=None, y=None, *, kind="III", dof=None, terms=None, output=None, sample_weight=None
+):
+    """F tests, or Wald's chi-square tests, of the terms of the fixed effects.
 
-    Needs no rows. For dummies (0 or 1, one column less than levels) the three types are those of
-    SAS and of R's lmerTest:
+    Needs no rows; for a generalised model they give the observed information, see
+    `coefficient_table`. For dummies (0 or 1, one column less than levels) the three types are
+    those of SAS and of R's lmerTest:
 
     - "I": each term after those before it.
     - "II": each term after all terms that do not contain it. A term contains another one if it is
@@ -29,17 +32,20 @@ def anova(model, X=None, y=None, *, kind="III", dof="satterthwaite", terms=None,
     Columns that are coded otherwise count as numbers: with contrasts that sum to zero, type III is
     the same as for dummies.
 
+    For a generalised model "after" is meant by the information of the coefficients, as if the
+    log-likelihood were quadratic [3]_.
+
     Parameters
     ----------
     model : estimator object
-        A fitted `LinearMixedModel`, alone or in a pipeline, a search or a target wrapper.
-    X : None
-        Not used.
-    y : None
-        Not used.
+        A fitted mixed model, alone or in a pipeline, a search or a target wrapper.
+    X : {array-like, dataframe} of shape (n_samples, n_features), default=None
+        The rows of fit, for a generalised model.
+    y : array-like of shape (n_samples,), default=None
+        Their responses, for a generalised model.
     kind : {"III", "II", "I"}, default="III"
         Type of the sums of squares.
-    dof : {"satterthwaite", "kenward-roger", "normal", "residual"}, default="satterthwaite"
+    dof : {"satterthwaite", "kenward-roger", "normal", "residual"}, default=None
         Denominator degrees of freedom, see `coefficient_table`. Kenward-Roger also scales F.
     terms : dict of str -> list of str, default=None
         Columns of each term. Interactions are named after their parts, and so are their columns:
@@ -48,17 +54,25 @@ def anova(model, X=None, y=None, *, kind="III", dof="satterthwaite", terms=None,
         for columns made by `from_formula`, and every column by itself for others.
     output : int, default=None
         Which output of a model of several.
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weights of fit, where a generalised model had any and X and y are given.
 
     Returns
     -------
     table : DataFrame
-        One row a term:
+        One row a term; of a linear mixed model:
 
         - sum_of_squares : mean_square times numerator_dof, in units of y squared
         - mean_square : F times the residual variance; with Kenward-Roger F before it is scaled
         - numerator_dof : number of independent hypotheses
         - denominator_dof
         - statistic : F
+        - p_value
+
+        and of a generalised one:
+
+        - statistic : Wald's chi-square
+        - dof : number of independent hypotheses
         - p_value
 
         ``table.attrs`` as in `coefficient_table`, and "kind".
@@ -68,7 +82,8 @@ def anova(model, X=None, y=None, *, kind="III", dof="satterthwaite", terms=None,
     ValueError
         If terms name columns that the model does not have, columns of interactions are not
         products of their parts by name, an empty combination of levels leaves a hypothesis of type
-        III undefined, or Kenward-Roger is asked of a fit by ML.
+        III undefined, Kenward-Roger is asked of a fit by ML, or degrees of freedom of a generalised
+        model.
 
     References
     ----------
@@ -76,6 +91,8 @@ def anova(model, X=None, y=None, *, kind="III", dof="satterthwaite", terms=None,
        effects models, Journal of Statistical Software 82(13).
     .. [2] Goodnight (1980), Tests of hypotheses in fixed effects linear models, Communications in
        Statistics A 9, 167-180.
+    .. [3] Fox (2016), Applied regression analysis and generalized linear models, 3rd ed.,
+       sec. 15.5.
 
     Examples
     --------
@@ -90,23 +107,35 @@ def anova(model, X=None, y=None, *, kind="III", dof="satterthwaite", terms=None,
     [1 rows x 6 columns]
     """
     check_choice("kind", kind, ("III", "II", "I"))
-    fitted = open_model(model, output=output)
+    fitted = open_for_tests(model, X, y, output, sample_weight)
     tests, hypotheses = open_tests(fitted, dof), Hypotheses(fitted, terms)
     found = {term.name: tests.joint(hypotheses.of(term, kind)) for term in hypotheses.terms}
-    table = _f_table(found, fitted.residual_variance)
+    table = _joint_table(fitted, found)
     table.attrs = {**notes(fitted, dof), "kind": kind}
     return table
 
 
-def contrast(model, L, *, joint=False, dof="satterthwaite", confidence_level=0.95, output=None):
+def contrast(
+    model,
+    L,
+    X=None,
+    y=None,
+    *,
+    joint=False,
+    dof=None,
+    confidence_level=0.95,
+    output=None,
+    sample_weight=None,
+):
     """Estimate and test linear combinations of the fixed effects.
 
-    Needs no rows.
+    Needs no rows; for a generalised model they give the observed information, see
+    `coefficient_table`.
 
     Parameters
     ----------
     model : estimator object
-        A fitted `LinearMixedModel`, alone or in a pipeline, a search or a target wrapper.
+        A fitted mixed model, alone or in a pipeline, a search or a target wrapper.
     L : array-like or dict
         The weights, one of:
 
@@ -114,14 +143,20 @@ def contrast(model, L, *, joint=False, dof="satterthwaite", confidence_level=0.9
         - dict of label -> such a dict: several
         - array of shape (n_coefficients,) or (n_rows, n_coefficients) in the order of the
           coefficients, "(Intercept)" first
+    X : {array-like, dataframe} of shape (n_samples, n_features), default=None
+        The rows of fit, for a generalised model.
+    y : array-like of shape (n_samples,), default=None
+        Their responses, for a generalised model.
     joint : bool, default=False
         Whether to test that all combinations are zero together.
-    dof : {"satterthwaite", "kenward-roger", "normal", "residual"}, default="satterthwaite"
+    dof : {"satterthwaite", "kenward-roger", "normal", "residual"}, default=None
         Degrees of freedom, see `coefficient_table`.
     confidence_level : float, default=0.95
         Probability that an interval covers its combination.
     output : int, default=None
         Which output of a model of several.
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weights of fit, where a generalised model had any and X and y are given.
 
     Returns
     -------
@@ -151,18 +186,18 @@ def contrast(model, L, *, joint=False, dof="satterthwaite", confidence_level=0.9
     day 9    345.61      14.63  17.0      23.63      0.0  314.75  376.47
     """
     check_level(confidence_level)
-    fitted = open_model(model, output=output)
+    fitted = open_for_tests(model, X, y, output, sample_weight)
     labels, weights = read_weights(L, fitted)
     tests = open_tests(fitted, dof)
     if joint:
-        table = _f_table({"joint": tests.joint(weights)}, fitted.residual_variance)
+        table = _joint_table(fitted, {"joint": tests.joint(weights)})
     else:
         table = t_table(tests.rows(weights), labels, confidence_level)
     table.attrs = notes(fitted, dof)
     return table
 
 
-def read_weights(L, fitted: Fitted) -> tuple[list, np.ndarray]:
+def read_weights(L, fitted) -> tuple[list, np.ndarray]:
     """Labels and weights (n_rows, n_coefficients) of combinations given in any of the forms."""
     if isinstance(L, Mapping):
         several = all(isinstance(row, Mapping) for row in L.values())
@@ -193,16 +228,17 @@ def _row(row: Mapping, names: list[str]) -> np.ndarray:
     return weights
 
 
-def without_dropped(L: np.ndarray, fitted: Fitted) -> np.ndarray:
+def without_dropped(L: np.ndarray, fitted) -> np.ndarray:
     """L in the kept coefficients alone; combinations that cannot be estimated are refused.
 
     A dropped column is X_j = X_kept a: L beta does not depend on how the two share their effect
     where L_j = L_kept a.
     """
-    dropped, frame = np.flatnonzero(~fitted.kept), fitted.fit.frame
+    fit = fitted.working
+    dropped, frame = np.flatnonzero(~fitted.kept), fit.frame
     if not L[:, dropped].any():
         return L
-    xx, kept, n = fitted.fit.gram.xx, np.flatnonzero(fitted.kept), int(fitted.fit.intercept)
+    xx, kept, n = fit.gram.xx, np.flatnonzero(fitted.kept), int(fit.intercept)
     a = np.linalg.solve(xx[np.ix_(kept, kept)], xx[np.ix_(kept, dropped)])
     point = L.copy()
     point[:, n:] = (L[:, n:] - n * L[:, :1] * frame.x_shift) / frame.x_scale
@@ -215,6 +251,14 @@ def without_dropped(L: np.ndarray, fitted: Fitted) -> np.ndarray:
             "combination that needs it otherwise cannot be estimated"
         )
     return np.where(fitted.kept, L, 0.0)
+
+
+def _joint_table(fitted, found: dict[str, FTest]) -> pd.DataFrame:
+    if not fitted.generalized:
+        return _f_table(found, fitted.residual_variance)
+    F, dof = np.array([test[:2] for test in found.values()], dtype=float).reshape(-1, 2).T
+    columns = {"statistic": F * dof, "dof": dof.astype(int), "p_value": stats.chi2.sf(F * dof, dof)}
+    return pd.DataFrame(columns, index=list(found))
 
 
 def _f_table(found: dict[str, FTest], residual_variance: float) -> pd.DataFrame:

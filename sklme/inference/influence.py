@@ -80,7 +80,7 @@ def group_influence(
     309    0.149
     335    0.129
     """
-    task = open_task(model, factor, X, y, theta, sample_weight, output)
+    task = open_task("group_influence", model, factor, X, y, theta, sample_weight, output)
     if task.design is None and (theta == "refit" or task.own is None):
         raise ValueError(_needs_rows(theta, task))
     beta, covariance, kept, notes = _coefficients(task)
@@ -152,7 +152,7 @@ def leave_one_group_out(
     >>> print(f"{error:.1f} ms for a person who was not in the data")
     49.6 ms for a person who was not in the data
     """
-    task = open_task(model, factor, X, y, theta, sample_weight, output)
+    task = open_task("leave_one_group_out", model, factor, X, y, theta, sample_weight, output)
     if task.design is None:
         raise ValueError(
             "leave_one_group_out needs the rows that the model was fitted to: pass X and y"

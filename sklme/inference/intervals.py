@@ -1,5 +1,6 @@
 """Confidence intervals of all parameters, and the curves of the profiled likelihood."""
 
+from collections.abc import Callable
 from numbers import Integral
 
 import numpy as np
@@ -12,10 +13,16 @@ from sklme._engine.threads import dense_block, limited
 from sklme._engine.units import coefficient_map
 from sklme._rows import check_choice, check_number
 from sklme.inference._access import Fitted, check_level, open_model
+from sklme.inference._generalized_intervals import (
+    GeneralizedCurves,
+    GeneralizedWald,
+    generalized_estimates,
+)
 from sklme.inference._parameters import Parameter, choose_parameters, estimates_frame
 from sklme.inference.coefficients import coefficient_table
 from sklme.inference.resampling import bootstrap
 
+NEEDS_ROWS = "needs the rows that the model was fitted to: pass X and y"
 METHODS = ("wald", "profile", "bootstrap")
 
 
@@ -33,25 +40,29 @@ def confidence_intervals(
     factor=None,
     random_state=None,
     output=None,
+    sample_weight=None,
 ):
-    """Confidence intervals of coefficients, standard deviations, correlations and sigma.
+    """Confidence intervals of coefficients, standard deviations, correlations and the others.
 
     Parameters
     ----------
-    model : LinearMixedModel or wrapper
+    model : mixed model or wrapper
         A fitted model, alone or in a Pipeline, a search or a TransformedTargetRegressor.
     X : {array-like, dataframe} of shape (n_samples, n_features), default=None
-        The rows of fit; only for a bootstrap that needs them.
+        The rows of fit; for a generalised model, and for a bootstrap that needs them.
     y : array-like of shape (n_samples,), default=None
-        Their responses; only for a bootstrap that needs them.
+        Their responses; for a generalised model, and for a bootstrap that needs them.
     method : {"wald", "profile", "bootstrap"}, default="wald"
         - "wald": coefficients by estimate and standard error with the quantiles that `dof` asks
           for; standard deviations, sigma and correlations by the observed information on the
-          scales log and atanh [1]_, and NaN at a boundary, where that does not exist.
+          scales log and atanh [1]_, and NaN at a boundary, where that does not exist. For a
+          generalised model that information needs the rows; without them, standard deviations,
+          correlations and further parameters have NaN.
         - "profile": all values that a likelihood-ratio test would keep, on the ML criterion; a
           model fitted by REML is refitted by ML from its cross-products. The end of a standard
-          deviation may be 0, those of a correlation -1 and 1.
-        - "bootstrap": percentiles of `bootstrap`.
+          deviation may be 0, those of a correlation -1 and 1. A generalised model needs the rows;
+          NaN where the likelihood does not fall far enough.
+        - "bootstrap": percentiles of `bootstrap`; a generalised model needs the rows.
     parameters : str or list of str, default=None
         Some of the parameters by name; None for all.
     dof : {"normal", "satterthwaite", "kenward-roger", "residual"}, default="normal"
@@ -68,19 +79,24 @@ def confidence_intervals(
         Source of the draws of the bootstrap.
     output : int, default=None
         Which output, where the model has several.
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weights of fit, where a generalised model had any.
 
     Returns
     -------
     table : DataFrame
         Index: fixed coefficients by name, ``"sd <term>|<factor>"``,
-        ``"cor <term>.<term>|<factor>"``, ``"sigma"``. Columns `estimate` (of the model as it was
-        fitted), `lower` and `upper`, in the units of the data. NaN for a column that was dropped
-        and for a variance that is not identified.
+        ``"cor <term>.<term>|<factor>"``, ``"sigma"``; for a generalised model instead of sigma
+        ``"dispersion"`` and ``"power"``, ``"logit of further zeros: <column>"``, thresholds
+        ``"<low>|<high>"``. Columns `estimate` (of the model as it was fitted), `lower` and `upper`,
+        in the units of the data. NaN for a column that was dropped and for a variance that is not
+        identified.
 
     Raises
     ------
     ValueError
-        If a parameter is not one of the model, or the model reproduces y exactly.
+        If a parameter is not one of the model, the model reproduces y exactly, or a generalised
+        model misses its rows.
 
     References
     ----------
@@ -104,12 +120,11 @@ def confidence_intervals(
     """
     check_choice("method", method, METHODS)
     check_level(confidence_level)
-    fitted = open_model(model, X, y, output=output)
+    given = {"output": output, "sample_weight": sample_weight}
+    fitted = open_model(model, X, y, **given)
     _refuse_exact(fitted)
     chosen = choose_parameters(fitted, parameters)
-    table = pd.DataFrame({"estimate": estimates_frame(fitted).iloc[0]}).loc[
-        [p.name for p in chosen]
-    ]
+    table = _estimates(fitted).loc[[p.name for p in chosen]]
     if method == "bootstrap":
         result = bootstrap(
             model,
@@ -120,20 +135,28 @@ def confidence_intervals(
             factor=factor,
             confidence_level=confidence_level,
             random_state=random_state,
-            output=output,
+            **given,
         )
         return table.join(result.table[["lower", "upper"]])
     if method == "wald":
+        rows = (X, y) if fitted.generalized else (None, None)
         coefficients = coefficient_table(
-            model, dof=dof, confidence_level=confidence_level, output=output
+            model, *rows, dof=dof, confidence_level=confidence_level, **given
         )
-        wald = _Wald(fitted, coefficients, confidence_level)
+        kind_of_wald = GeneralizedWald if fitted.generalized else _Wald
+        wald = kind_of_wald(fitted, coefficients, confidence_level)
         found = [wald.interval(p, table["estimate"][p.name]) for p in chosen]
     else:
-        curves, height = _Curves(fitted), stats.chi2.ppf(confidence_level, 1)
-        found = [curves.interval(p, height) for p in chosen]
+        curves = _open_curves(fitted, 'confidence_intervals(method="profile")')
+        height = stats.chi2.ppf(confidence_level, 1)
+        found = [_interval(curves, p, height) for p in chosen]
     table["lower"], table["upper"] = np.reshape(found, (-1, 2)).T
     return table
+
+
+def _estimates(fitted) -> pd.DataFrame:
+    known = generalized_estimates(fitted) if fitted.generalized else estimates_frame(fitted)
+    return pd.DataFrame({"estimate": known.iloc[0]})
 
 
 def profile(
@@ -145,29 +168,32 @@ def profile(
     n_points=41,
     confidence_level=0.99,
     output=None,
+    sample_weight=None,
 ):
     """The likelihood profiled on one parameter.
 
     At each value of the parameter the others are estimated again, by ML from the cross-products
-    that the model keeps; no rows are needed. A straight line of `zeta` against the value says that
-    the Wald interval is as good.
+    that the model keeps; only a generalised model needs its rows. A straight line of `zeta` against
+    the value says that the Wald interval is as good.
 
     Parameters
     ----------
-    model : LinearMixedModel or wrapper
+    model : mixed model or wrapper
         A fitted model, alone or in a Pipeline, a search or a TransformedTargetRegressor.
     parameter : str
         Its name as in the index of `confidence_intervals`.
-    X : None
-        Not used.
-    y : None
-        Not used.
+    X : {array-like, dataframe} of shape (n_samples, n_features), default=None
+        The rows of fit, for a generalised model.
+    y : array-like of shape (n_samples,), default=None
+        Their responses, for a generalised model.
     n_points : int, default=41
         Number of values, at least 3: half of them on each side of the ML estimate.
     confidence_level : float, default=0.99
         The values span the profile interval of this level.
     output : int, default=None
         Which output, where the model has several.
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weights of fit, where a generalised model had any.
 
     Returns
     -------
@@ -179,7 +205,8 @@ def profile(
     Raises
     ------
     ValueError
-        If the model has no such parameter, or it is not estimated.
+        If the model has no such parameter, it is not estimated, or a generalised model misses its
+        rows.
 
     References
     ----------
@@ -206,11 +233,11 @@ def profile(
     check_level(confidence_level)
     if not isinstance(parameter, str):
         raise ValueError(f"parameter is {parameter!r}; it must be the name of one parameter")
-    fitted = open_model(model, X, y, output=output)
+    fitted = open_model(model, X, y, output=output, sample_weight=sample_weight)
     _refuse_exact(fitted)
     (chosen,) = choose_parameters(fitted, parameter)
-    curves = _Curves(fitted)
-    curve, scale, shift = curves.of(chosen)
+    curves = _open_curves(fitted, "profile")
+    curve, in_data = curves.of(chosen)
     if curve is None:
         raise ValueError(f"{parameter!r} was not estimated: the data cannot tell it")
     height = stats.chi2.ppf(confidence_level, 1)
@@ -218,10 +245,28 @@ def profile(
         values, rise = _along(curve, height, n_points)
     zeta = np.sign(values - curve.estimate) * np.sqrt(np.maximum(rise, 0.0))
     table = pd.DataFrame(
-        {"value": values * scale + shift, "deviance": rise + curves.minimum, "zeta": zeta}
+        {"value": in_data(values), "deviance": rise + curves.minimum, "zeta": zeta}
     )
-    table.attrs["estimate"] = curve.estimate * scale + shift
+    table.attrs["estimate"] = float(in_data(curve.estimate))
     return table
+
+
+def _open_curves(fitted, function: str):
+    """The curves of either kind of model."""
+    if not fitted.generalized:
+        return _Curves(fitted)
+    if not fitted.has_rows:
+        raise ValueError(f"{function} of {type(fitted.model).__name__} {NEEDS_ROWS}")
+    return GeneralizedCurves(fitted)
+
+
+def _interval(curves, p: Parameter, height: float) -> tuple[float, float]:
+    """Both ends, NaN for a parameter that was not estimated."""
+    curve, in_data = curves.of(p)
+    if curve is None:
+        return np.nan, np.nan
+    with limited(curves.flop):
+        return tuple(float(in_data(curve.end(height, side))) for side in (-1, 1))
 
 
 def _along(curve: Curve, height: float, n_points: int):
@@ -236,7 +281,7 @@ def _along(curve: Curve, height: float, n_points: int):
 
 
 class _Curves:
-    """The curves of a model, with the scale and shift to the units of the data."""
+    """The curves of a linear mixed model."""
 
     def __init__(self, fitted: Fitted):
         fit, self.r = fitted.fit, fitted.r
@@ -246,26 +291,20 @@ class _Curves:
         y_scale = 2.0 * fit.gram.total * np.log(fit.frame.y_scale[self.r])
         self.minimum = self.profiler.minimum + y_scale - fit.weight_constant
 
-    def of(self, p: Parameter) -> tuple[Curve | None, float, float]:
-        """The curve of a parameter; values times scale plus shift are in units of the data."""
+    def of(self, p: Parameter) -> tuple[Curve | None, Callable]:
+        """The curve of a parameter, and how its values become those of the data."""
         scale = float(self.frame.y_scale[self.r])
+        scaled = lambda values: values * scale
         if p.kind == "sigma":
-            return self.profiler.sigma(), scale, 0.0
+            return self.profiler.sigma(), scaled
         if p.kind == "sd":
-            return self.profiler.sd(p.factor, p.a), scale, 0.0
+            return self.profiler.sd(p.factor, p.a), scaled
         if p.kind == "cor":
-            return self.profiler.correlation(p.factor, p.a, p.b), 1.0, 0.0
+            return self.profiler.correlation(p.factor, p.a, p.b), lambda values: values
         c = self.map[p.a]
         shift = float(self.frame.y_shift[self.r]) if self.intercept and p.a == 0 else 0.0
-        return (self.profiler.fixed(c) if c.any() else None), scale, shift
-
-    def interval(self, p: Parameter, height: float) -> tuple[float, float]:
-        """Both ends, NaN for a parameter that was not estimated."""
-        curve, scale, shift = self.of(p)
-        if curve is None:
-            return np.nan, np.nan
-        with limited(self.flop):
-            return tuple(curve.end(height, side) * scale + shift for side in (-1, 1))
+        curve = self.profiler.fixed(c) if c.any() else None
+        return curve, lambda values: values * scale + shift
 
 
 class _Wald:

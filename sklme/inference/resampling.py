@@ -1,4 +1,4 @@
-"""The bootstrap of a fitted linear mixed model: parametric, of residuals, of whole groups."""
+"""The bootstrap of a fitted mixed model: parametric, of residuals, of whole groups."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,9 @@ from scipy import stats
 from sklearn.utils import check_random_state
 
 from sklme._rows import check_choice, check_number
+from sklme.inference import _generalized_replicates
 from sklme.inference._access import check_level, choose_factor, open_model
+from sklme.inference._generalized_intervals import generalized_estimates
 from sklme.inference._parameters import estimates_frame
 from sklme.inference._replicates import Progress, cases, parametric, residual
 
@@ -26,8 +28,9 @@ class BootstrapResult:
     ----------
     replicates : DataFrame
         A row for each replicate, a column for each parameter: fixed coefficients by name,
-        ``"sd <term>|<factor>"``, ``"cor <term>.<term>|<factor>"``, ``"sigma"``, all in the units
-        of the data, and the columns of `statistic`. NaN in a replicate whose fit failed.
+        ``"sd <term>|<factor>"``, ``"cor <term>.<term>|<factor>"``, ``"sigma"`` or the further
+        parameters of a generalised model, all in the units of the data, and the columns of
+        `statistic`. NaN in a replicate whose fit failed.
     estimates : Series
         What the model itself estimates, by parameter.
     confidence_level : float
@@ -114,27 +117,31 @@ def bootstrap(
     random_state=None,
     verbose=0,
     output=None,
+    sample_weight=None,
 ):
     """Refit a model to replicates of its data.
 
-    The parametric bootstrap needs no rows: the sufficient statistics of new responses are drawn
-    from the cross-products that the model keeps, and all replicates are refitted together.
+    The parametric bootstrap of a linear mixed model needs no rows: the sufficient statistics of new
+    responses are drawn from the cross-products that the model keeps, and all replicates are
+    refitted together. That of a generalised model needs the rows, draws outcomes for them, and
+    refits from the estimates.
 
     Parameters
     ----------
-    model : LinearMixedModel or wrapper
+    model : mixed model or wrapper
         A fitted model, alone or in a Pipeline, a search or a TransformedTargetRegressor.
     X : {array-like, dataframe} of shape (n_samples, n_features), default=None
-        The rows that the model was fitted to; for "residual" and "cases", and for several factors
-        with more than 5000 columns of Z and X.
+        The rows that the model was fitted to; for a generalised model, for "residual" and "cases",
+        and for several factors with more than 5000 columns of Z and X.
     y : array-like of shape (n_samples,), default=None
-        Their responses, for "residual" and "cases".
+        Their responses, for a generalised model, "residual" and "cases".
     n_bootstraps : int, default=1000
         Number of replicates, at least 2.
     kind : {"parametric", "residual", "cases"}, default="parametric"
-        - "parametric": new effects and residuals from the normal distributions of the model.
+        - "parametric": new effects and residuals from the normal distributions of the model; of
+          a generalised model new effects, and outcomes from its family.
         - "residual": predicted effects and residuals are centred, brought to their estimated
-          variances and drawn with replacement [1]_.
+          variances and drawn with replacement [1]_. Not for generalised models.
         - "cases": whole levels of `factor` are drawn with replacement, each draw a level of its
           own; so are the levels of factors nested in it. No assumption on distributions.
     factor : str, int or tuple, default=None
@@ -152,6 +159,8 @@ def bootstrap(
         1 prints progress after each batch of replicates.
     output : int, default=None
         Which output, where the model has several.
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weights of fit, whole numbers, where a generalised model had any.
 
     Returns
     -------
@@ -163,7 +172,9 @@ def bootstrap(
     ------
     ValueError
         If rows are needed and not given, or not those of the fit; if the model was weighted and
-        rows would be resampled.
+        rows would be resampled; if weights of a generalised model are not whole numbers.
+    TypeError
+        If the residuals of a generalised model are asked for.
 
     References
     ----------
@@ -193,21 +204,45 @@ def bootstrap(
     check_number("n_bootstraps", n_bootstraps, Integral, 2)
     check_level(confidence_level)
     needs_rows = None if kind == "parametric" else f'bootstrap(kind="{kind}")'
-    fitted = open_model(model, X, y, output=output, needs_rows=needs_rows)
+    fitted = open_model(
+        model, X, y, output=output, needs_rows=needs_rows, sample_weight=sample_weight
+    )
     if np.atleast_1d(fitted.model.optimization_.exact_fit)[fitted.r]:
         raise ValueError("the model reproduces y exactly: there are no residuals to bootstrap")
     progress = Progress(n_bootstraps, verbose)
     rng = check_random_state(random_state)
-    if kind == "cases":
-        replicates = cases(fitted, choose_factor(fitted, factor), rng, progress)
-    else:
-        replicates = {"parametric": parametric, "residual": residual}[kind](fitted, rng, progress)
+    drawn = _generalized if fitted.generalized else _linear
+    replicates = drawn(fitted, kind, factor, rng, progress)
     return _result(fitted, replicates, statistic, confidence_level, kind_of_interval)
 
 
+def _linear(fitted, kind, factor, rng, progress) -> pd.DataFrame:
+    if kind == "cases":
+        return cases(fitted, choose_factor(fitted, factor), rng, progress)
+    return {"parametric": parametric, "residual": residual}[kind](fitted, rng, progress)
+
+
+def _generalized(fitted, kind, factor, rng, progress) -> pd.DataFrame:
+    name = type(fitted.model).__name__
+    if kind == "residual":
+        raise TypeError(
+            f'bootstrap(kind="residual") takes linear mixed models, and this is {name}, whose '
+            'residuals are not alike: use kind="parametric" or "cases"'
+        )
+    if not fitted.has_rows:
+        raise ValueError(
+            f"the bootstrap of {name} needs the rows that the model was fitted to: pass X and y"
+        )
+    if kind == "cases":
+        t = choose_factor(fitted, factor)
+        return _generalized_replicates.cases(fitted, t, rng, progress)
+    return _generalized_replicates.parametric(fitted, rng, progress)
+
+
 def _result(fitted, replicates, statistic, confidence_level, kind_of_interval) -> BootstrapResult:
-    failed = replicates["sigma"].isna()
-    estimates = estimates_frame(fitted)
+    failed = replicates.isna().all(axis=1)
+    known = generalized_estimates if fitted.generalized else estimates_frame
+    estimates = known(fitted)
     if statistic is not None:
         good = replicates[~failed]
         replicates = pd.concat([replicates, _further(statistic, good)], axis=1)

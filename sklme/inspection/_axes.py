@@ -56,6 +56,23 @@ def name_of(y):
     return None if name is None else str(name)
 
 
+def response_of(opened, y):
+    """What the expected response of a fitted model is, None where nothing is known of it."""
+    name = name_of(y)
+    model = opened.model
+    if not opened.generalized:
+        return name
+    if hasattr(model, "thresholds_"):
+        return f"class number of {name}" if name else "class number"
+    if hasattr(model, "classes_"):
+        label = model.classes_[1]
+        yes = name and label in (1, True)
+        return f"share of {name}" if yes else f"share of {f'{name} = ' if name else ''}{label}"
+    if model.trials is not None:
+        return f"share of {name}" if name else "share of successes"
+    return name
+
+
 def thin(n):
     """Size and opacity of points that are n."""
     return (14.0, 0.75) if n <= 300 else (6.0, 0.5) if n <= 3000 else (2.5, 0.25)

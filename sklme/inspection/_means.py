@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from sklme.inference._access import open_model
 from sklme.inference.means import marginal_means
-from sklme.inspection._axes import COLORS, MARKERS, name_of, open_axes, short
+from sklme.inspection._axes import COLORS, MARKERS, name_of, open_axes, response_of, short
 
 
 class MarginalMeansDisplay:
@@ -63,7 +64,9 @@ class MarginalMeansDisplay:
         of,
         by=None,
         at=None,
-        dof="satterthwaite",
+        dof=None,
+        scale=None,
+        effects="population",
         confidence_level=0.95,
         response=None,
         output=None,
@@ -74,19 +77,25 @@ class MarginalMeansDisplay:
         Parameters
         ----------
         model : estimator object
-            A fitted LinearMixedModel, or a pipeline, search or target wrapper around one.
+            A fitted linear or generalised mixed model, or a pipeline, search or target wrapper
+            around one.
         X : {array-like, dataframe} of shape (n_samples, n_features)
             The table that the model was fitted to.
         y : array-like of shape (n_samples,), default=None
-            Its name, where it has one, labels the axis.
+            Its name, where it has one, labels the axis. Standard errors of a generalised model use
+            it, see `sklme.inference.marginal_means`.
         of : str or list of str
             Columns whose levels stand along the axis.
         by : str or list of str, default=None
             Columns whose levels have a line each.
         at : dict, default=None
             Values of other columns, see `sklme.inference.marginal_means`.
-        dof : str, default="satterthwaite"
+        dof : str, default=None
             Degrees of freedom of the intervals, see `sklme.inference.marginal_means`.
+        scale : {"response", "link"}, default=None
+            Scale of the means of a generalised model; None is "response".
+        effects : {"population", "marginal"}, default="population"
+            Whether random effects of a generalised model are zero or integrated out.
         confidence_level : float, default=0.95
             Probability that an interval covers its mean.
         response : str, default=None
@@ -104,14 +113,21 @@ class MarginalMeansDisplay:
         table = marginal_means(
             model,
             X,
+            y,
             of=of,
             by=by,
             at=at,
             dof=dof,
+            scale=scale,
+            effects=effects,
             confidence_level=confidence_level,
             output=output,
         )
-        return cls(table, of, by=by, response=response or name_of(y)).plot(ax)
+        named = response or _response(model, y, scale, output)
+        along = by
+        if "class" in table and "class" not in (*_as_list(of), *_as_list(by)):
+            along = [*_as_list(by), "class"]  # the probabilities of ordered classes
+        return cls(table, of, by=along, response=named).plot(ax)
 
     def plot(self, ax=None):
         """Draw the means.
@@ -171,6 +187,16 @@ class MarginalMeansDisplay:
             ls="-" if joined else "none",
             label=short(name, 24),
         )
+
+
+def _response(model, y, scale, output):
+    """What the means are of."""
+    opened = open_model(model, output=output)
+    if not opened.generalized:
+        return name_of(y)
+    if scale == "link":
+        return "linear predictor"
+    return "probability" if hasattr(opened.model, "thresholds_") else response_of(opened, y)
 
 
 def _as_list(names):

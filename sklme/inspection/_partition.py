@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from sklme.inference._access import open_model
-from sklme.inference.variance import r_squared, variance_table
+from sklme.inference.variance import DISTRIBUTION, RESIDUAL, r_squared, variance_table
 from sklme.inspection._axes import COLORS, PALE, open_axes, short
 
 NAMED = 30  # bars up to which each is named
 ROOM = 0.07  # least share whose number fits into its part of a bar
-FIXED, RESIDUAL = "fixed part", "Residual"
+FIXED = "fixed part"
+LAST = (RESIDUAL, DISTRIBUTION)
 
 
 class VariancePartitionDisplay:
@@ -58,13 +59,15 @@ class VariancePartitionDisplay:
         Parameters
         ----------
         model : estimator object or dict of them
-            A fitted LinearMixedModel, or a pipeline, search or target wrapper around one; a dict
-            gives several, by name. Every output of a model has a bar.
+            A fitted linear or generalised mixed model, or a pipeline, search or target wrapper
+            around one; a dict gives several, by name. Every output of a model has a bar. The
+            shares of a generalised model are those of the linear predictor plus the variance that
+            the distribution has there, see `sklme.inference.r_squared`.
         X : {array-like, dataframe} of shape (n_samples, n_features), default=None
             Rows over which variances are taken; None means those of fit. Needed under precision
-            weights.
-        y : None
-            Not used.
+            weights, and for generalised models with slopes or `fixed`.
+        y : array-like of shape (n_samples,), default=None
+            Responses of the rows; needed for generalised models that are not of classes.
         fixed : bool, default=False
             Whether the variance of the fixed part counts too.
         output : int or list of int, default=None
@@ -84,11 +87,12 @@ class VariancePartitionDisplay:
         rows = {}
         for name, one in models.items():
             for r, title in _outputs(one, output):
-                rows[f"{name} {title}".strip()] = _shares(one, X, fixed, r)
+                rows[f"{name} {title}".strip()] = _shares(one, X, y, fixed, r)
         shares = pd.DataFrame.from_dict(rows, orient="index").fillna(0.0)
         first = [FIXED] if fixed else []
-        middle = [c for c in shares if c not in (FIXED, RESIDUAL)]
-        return cls(shares[[*first, *middle, RESIDUAL]]).plot(ax, sort=sort)
+        middle = [c for c in shares if c not in (FIXED, *LAST)]
+        last = [c for c in LAST if c in shares]
+        return cls(shares[[*first, *middle, *last]]).plot(ax, sort=sort)
 
     def plot(self, ax=None, *, sort=None):
         """Draw the shares.
@@ -162,18 +166,22 @@ def _colors(shares):
 
 def _outputs(model, output):
     """Pairs of an output and its title; one unnamed for a model of one."""
-    inner = open_model(model, output=0).model
-    if inner._one_output:
+    opened = open_model(model, output=0)
+    inner = opened.model
+    if opened.generalized or inner._one_output:
         return [(None, "")]
     chosen = range(len(inner._fit.s2)) if output is None else np.atleast_1d(output).tolist()
     return [(r, f"output {r}") for r in chosen]
 
 
-def _shares(model, X, fixed, r):
+def _shares(model, X, y, fixed, r):
     """The share of each part of the variance of one output."""
-    table = variance_table(model, X, output=r)
+    table = variance_table(model, X, y, output=r)
     shares = table["share"].groupby("group", sort=False).sum(min_count=1)
+    if shares.isna().any() and DISTRIBUTION in shares:
+        raise ValueError("the shares of this generalised model need rows: pass X and y")
     if not fixed:
         return shares.to_dict()
-    explained = r_squared(model, X, output=r)["marginal"]
+    explained = r_squared(model, X, y, output=r)["marginal"]
+    explained = explained["latent"] if isinstance(explained, pd.Series) else explained
     return {FIXED: explained, **((1.0 - explained) * shares).to_dict()}

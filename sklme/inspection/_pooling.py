@@ -9,7 +9,8 @@ from sklme._columns import read_columns
 from sklme._rows import check_rows, read_response
 from sklme._terms import factor_label
 from sklme.inference._access import Fitted, choose_factor, open_model
-from sklme.inspection._axes import BLUE, GREY, RED, as_given, name_of, open_axes, short
+from sklme.inference._generalized import GeneralizedFitted
+from sklme.inspection._axes import BLUE, GREY, RED, as_given, open_axes, response_of, short
 
 PANELS = 12  # groups that are drawn where more are there
 STYLES = {
@@ -28,7 +29,9 @@ class PartialPoolingDisplay:
     number of its rows.
 
     Rows are drawn as they would be if the other columns and factors of the model had the same,
-    average effect on all.
+    average effect on all. Groups of a generalised model have means only, those of their rows as
+    they are and those that the model expects of them (shares of successes where there are trials,
+    of the second of two classes, or the mean class number of ordered ones).
 
     Parameters
     ----------
@@ -98,7 +101,8 @@ class PartialPoolingDisplay:
         Parameters
         ----------
         model : estimator object
-            A fitted LinearMixedModel, or a pipeline, search or target wrapper around one.
+            A fitted linear or generalised mixed model, or a pipeline, search or target wrapper
+            around one.
         X : {array-like, dataframe} of shape (n_samples, n_features)
             The rows of fit.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -107,7 +111,7 @@ class PartialPoolingDisplay:
             A key of `random_effects`; the only one may be left out.
         slope : str or int, default=None
             The column along which lines are drawn, a fixed column or a random slope; None means
-            the first random slope, or means without one.
+            the first random slope, or means without one. Not for generalised models.
         response : str, default=None
             Label of the response, with its unit, instead of the name of y.
         output : int, default=None
@@ -121,18 +125,27 @@ class PartialPoolingDisplay:
         -------
         display : PartialPoolingDisplay
             The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the factor or `slope` is unknown, or the model is a generalised one and `slope` is
+            given.
         """
         opened = open_model(model, X, y, output=output, needs_rows="PartialPoolingDisplay")
         t = choose_factor(opened, factor)
-        parts = _parts(opened, t, slope)
-        rows = pd.DataFrame({"level": parts.level, "x": parts.x, "y": parts.adjusted()})
-        name = None if parts.slope is None else str(parts.slope)
+        if opened.generalized:
+            rows, lines, name = *_group_means(opened, t, slope), None
+        else:
+            parts = _parts(opened, t, slope)
+            rows = pd.DataFrame({"level": parts.level, "x": parts.x, "y": parts.adjusted()})
+            lines, name = _lines(rows, parts), None if parts.slope is None else str(parts.slope)
         display = cls(
             rows,
-            _lines(rows, parts),
+            lines,
             factor=factor_label(opened.keys[t]),
             slope=name,
-            response=response or name_of(y),
+            response=response or response_of(opened, y),
         )
         return display.plot(ax, levels=levels)
 
@@ -231,7 +244,8 @@ class PartialPoolingDisplay:
             ax.set_xlabel(f"{n} levels of {self.factor}, {sizes[0]} rows each")
         else:
             ax.set_xlabel(f"rows of a level of {self.factor}")
-        ax.set_ylabel(f"mean {self.response or 'response'}")
+        shares = (self.response or "").startswith("share of")
+        ax.set_ylabel(self.response if shares else f"mean {self.response or 'response'}")
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
 
 
@@ -270,9 +284,44 @@ def _parts(opened: Fitted, t: int, slope) -> _Parts:
     codes = rows.codes[t]
     expected = model.predict(opened.X).reshape(len(y), -1)[:, r]
     own = intercepts[codes] + (0.0 if slope is None else slopes[codes] * x)
-    labels = [tuple(n) if np.ndim(n) else n for n in model.levels_[opened.keys[t]]]
+    labels = _labels(opened, t)
     level = [labels[c] for c in codes]
     return _Parts(slope, level, codes, x, y, expected - own, intercepts, slopes)
+
+
+def _group_means(opened: GeneralizedFitted, t: int, slope):
+    """Rows of a generalised model, and the means of each level, seen and expected."""
+    if slope is not None:
+        raise ValueError(
+            f"slope is {slope!r}, but lines of groups are those of linear mixed models: leave "
+            "slope=None for the means of groups"
+        )
+    model = opened.model
+    rows = read_columns(model, opened.X, model._columns, handle_unknown="error")
+    y, _ = model._read_y(opened.y, None)
+    check_rows(opened.X, y, None)
+    size = np.ones(len(y)) if rows.trials is None else rows.trials
+    expected = opened.fit.family.mean(model._linear(rows), model._aux(rows))
+    labels = _labels(opened, t)
+    codes = rows.codes[t]
+    sums = [np.bincount(codes, v, len(labels)) for v in (size, y, size * expected)]
+    here = np.flatnonzero(sums[0])
+    count, seen, meant = (s[here] for s in sums)
+    means = {
+        "no pooling": seen / count,
+        "complete pooling": np.full(len(here), y.sum() / size.sum()),
+        "partial pooling": meant / count,
+    }
+    index = pd.Index([labels[c] for c in here], name="level", tupleize_cols=False)
+    lines = {(method, "intercept"): values for method, values in means.items()}
+    share = np.divide(y, size, out=np.full(len(y), np.nan), where=size > 0)
+    table = pd.DataFrame({"level": [labels[c] for c in codes], "x": np.nan, "y": share})
+    return table, pd.DataFrame(lines, index)
+
+
+def _labels(opened, t: int) -> list:
+    """The levels of a factor; combinations as tuples."""
+    return [tuple(n) if np.ndim(n) else n for n in opened.model.levels_[opened.keys[t]]]
 
 
 def _along(opened: Fitted, rows, t: int, slope) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklme.inference.variance import random_effects_table
+from sklme.inference.effects import random_effects_table
 from sklme.inspection._axes import BLUE, GREY, as_given, name_of, open_axes, short
 
 NAMED = 30  # levels up to which each is named
@@ -72,7 +72,8 @@ class RandomEffectsDisplay:
         Parameters
         ----------
         model : estimator object
-            A fitted LinearMixedModel, or a pipeline, search or target wrapper around one.
+            A fitted linear or generalised mixed model, or a pipeline, search or target wrapper
+            around one.
         X : None
             Not used.
         y : array-like of shape (n_samples,), default=None

@@ -7,7 +7,7 @@ from scipy import stats
 from sklme._columns import read_columns
 from sklme._rows import check_choice, check_rows, read_response
 from sklme._terms import factor_label
-from sklme.inference._access import choose_factor, open_model
+from sklme.inference._access import choose_factor, open_linear
 from sklme.inspection._axes import BLUE, GREY, PALE, RED, as_given, name_of, open_axes, short, thin
 
 KINDS = ("fitted", "quantiles", "group")
@@ -44,6 +44,7 @@ class ResidualsDisplay:
     See Also
     --------
     ResidualsDisplay.from_estimator : From a fitted model and its rows.
+    QuantileResidualsDisplay : The same for generalised models.
 
     Examples
     --------
@@ -105,8 +106,21 @@ class ResidualsDisplay:
         -------
         display : ResidualsDisplay
             The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            For a generalised model, see `QuantileResidualsDisplay`.
         """
-        opened = open_model(model, X, y, output=output, needs_rows="ResidualsDisplay")
+        opened = open_linear(
+            model,
+            X,
+            y,
+            output=output,
+            needs_rows="ResidualsDisplay",
+            function="ResidualsDisplay",
+            instead="QuantileResidualsDisplay draws the residuals of this one",
+        )
         inner = opened.model
         observed = read_response(inner, opened.y, like=inner)
         check_rows(opened.X, observed, None)
