@@ -20,7 +20,14 @@ import numpy as np
 
 from sklme._engine.constrained import Linear
 from sklme._engine.covariance import Charts
-from sklme._engine.glmm_parameters import Along, Completed, Functional, Place
+from sklme._engine.glmm_parameters import (
+    Along,
+    Completed,
+    Functional,
+    Place,
+    atanh_gradient,
+    covariances,
+)
 from sklme._engine.laplace import FAR
 from sklme._engine.newton import minimise
 from sklme._engine.profile import Curve, triangle
@@ -28,7 +35,8 @@ from sklme._engine.records import Evaluation
 
 ONE = np.zeros(1, int)
 TOL = 1e-5  # Newton decrement of a minimum: its square is the error of the deviance
-MOST_STEPS = 60
+STEPS, TRIES = 15, 4  # Newton steps between two looks at how far the search is, and looks
+DISTANT = 50.0  # a rise beyond all heights that are asked for
 REACH = 3.0  # how far beyond the last two minima their line is followed, in their distance
 
 Complete = Callable[[np.ndarray, float], Completed]
@@ -43,6 +51,7 @@ class GeneralizedProfiler:
         self.problem.latest = None
         at = self.problem(psi[None], ONE)
         self.minimum = float(at.value[0])
+        self.far = self.minimum + DISTANT
         self.precision = 0.5 * at.observed[0]
 
     def functional(self, parameter: Functional) -> Curve:
@@ -50,7 +59,7 @@ class GeneralizedProfiler:
         held = parameter.held(self.place)
         slope = parameter.gradient(self.place, self.psi)
         value = parameter.value(self.place, self.psi)
-        path = _Path(value, np.delete(self.psi, held.left_out))
+        path = _Path(value, np.delete(self.psi, held.left_out), self.far)
         step = self._std_error(slope)
 
         def rise(values: np.ndarray) -> np.ndarray:
@@ -70,7 +79,7 @@ class GeneralizedProfiler:
         c = np.zeros(len(psi))
         c[first] = 1.0
         held, sd = Along(c), psi[first] * unit
-        path = _Path(psi[first], np.delete(psi, first))
+        path = _Path(psi[first], np.delete(psi, first), self.far)
         without = self._minimum_without(t, a)
 
         def rise(values: np.ndarray) -> np.ndarray:
@@ -103,16 +112,17 @@ class GeneralizedProfiler:
         problem, psi, first = self._charted(t, bases(estimate), theta)
         squared = np.array([first, first + 1])
         psi[squared] = np.sqrt(np.abs(psi[squared]))  # keeps both from changing their signs
-        path = _Path(estimate, psi)
+        path = _Path(estimate, psi, self.far)
         others = problem.charts.bases
 
         def least(c: float) -> float:
             problem.charts = Linear([*others[:t], bases(c), *others[t + 1 :]])
             return path.least(problem, _squares(squared), c)
 
-        return Curve(
-            lambda v: np.array([least(c) for c in v]) - self.minimum, estimate, 0.3, limits
-        )
+        def rise(values: np.ndarray) -> np.ndarray:
+            return np.array([least(c) for c in values]) - self.minimum
+
+        return Curve(rise, estimate, self._correlation_step(t, a, b), limits)
 
     def _map(self, t: int) -> np.ndarray:
         return self.place.fit.working.frame.z_maps[t]
@@ -130,6 +140,13 @@ class GeneralizedProfiler:
         H = 0.5 * problem(psi[None], ONE).observed[0]
         variance = np.linalg.pinv(H, hermitian=True)[first, first]
         return float(np.sqrt(variance)) if 0.0 < variance < (2.0 * least) ** 2 else least
+
+    def _correlation_step(self, t: int, a: int, b: int) -> float:
+        """About a standard error, not too large for a parameter that ends at 1."""
+        G = covariances(self.place, self.psi)[t]
+        r2 = G[a, b] ** 2 / (G[a, a] * G[b, b])
+        step = (1.0 - r2) * self._std_error(atanh_gradient(self.place, self.psi, t, a, b))
+        return float(step) if 0.0 < step < 0.3 else 0.3
 
     def _charted(self, t: int, basis: np.ndarray, theta: np.ndarray):
         """The criterion with another chart of factor t, psi in it, and where t begins in it."""
@@ -150,7 +167,7 @@ class GeneralizedProfiler:
         M[a] = 0.0
         basis, theta = triangle(M, gone, ())
         problem, psi, _ = self._charted(t, np.linalg.inv(T) @ basis, theta)
-        return _Path(0.0, psi).least(problem, _as_is, 0.0)
+        return _Path(0.0, psi, self.far).least(problem, _as_is, 0.0)
 
 
 def _fresh(problem: Any) -> Any:
@@ -174,10 +191,14 @@ def _first_in_data(Lambda: np.ndarray, T: np.ndarray, structure, members: tuple[
 
 @dataclass
 class _Path:
-    """The minima for values of a parameter; the rest of psi where each was found."""
+    """The minima for values of a parameter; the rest of psi where each was found.
+
+    far : what is above this need not be exact
+    """
 
     value: float
     rest: np.ndarray
+    far: float
 
     def __post_init__(self):
         self.known = [(float(self.value), self.rest)]
@@ -185,7 +206,7 @@ class _Path:
     def least(self, problem: Any, complete: Complete, value: float) -> float:
         """The least -2 log L at this value; NaN where no search comes to an end."""
         for start in self._starts(value):
-            rest, found = _minimum(problem, complete, start, value)
+            rest, found = _minimum(problem, complete, start, value, self.far)
             if np.isfinite(found):
                 self.known.append((value, rest))
                 return found
@@ -201,8 +222,11 @@ class _Path:
         return starts
 
 
-def _minimum(problem: Any, complete: Complete, start: np.ndarray, value: float):
-    """The rest at the minimum, and the minimum; infinite where the search got nowhere."""
+def _minimum(problem: Any, complete: Complete, start: np.ndarray, value: float, far: float):
+    """The rest at the minimum, and the minimum; infinite where the search got nowhere.
+
+    far : a minimum that is surely above this need not be exact
+    """
     if not len(start):
         return start, -2.0 * problem.at(complete(start, value)[0]).value
 
@@ -211,19 +235,26 @@ def _minimum(problem: Any, complete: Complete, start: np.ndarray, value: float):
         return _through(problem(psi[None], which), J, bend)
 
     problem.searching = True
-    rest, record = minimise(
-        evaluate,
-        cast(Charts, Linear([])),
-        ONE,
-        start[None],
-        tol=TOL,
-        max_iter=MOST_STEPS,
-        learn=True,
-    )
+    for _ in range(TRIES):
+        rest, record = minimise(
+            evaluate,
+            cast(Charts, Linear([])),
+            ONE,
+            start[None],
+            tol=TOL,
+            max_iter=STEPS,
+            learn=True,
+        )
+        start, converged = rest[0], bool(record.converged.all())
+        if converged or not np.isfinite(record.decrement).all():
+            break
+        if problem.latest and -2.0 * problem.latest[0].value > far and record.decrement[0] < 1.0:
+            converged = True
+            break
     problem.searching = False
-    if not record.converged.all():
-        return rest[0], np.inf
-    return rest[0], -2.0 * problem.at(complete(rest[0], value)[0]).value
+    if not converged:
+        return start, np.inf
+    return start, -2.0 * problem.at(complete(start, value)[0]).value
 
 
 def _through(at: Evaluation, J: np.ndarray, bend: np.ndarray | None) -> Evaluation:
