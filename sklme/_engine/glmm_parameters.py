@@ -4,6 +4,7 @@ Each knows its value and gradient, and how to hold it: one entry of psi is left 
 from the others and from the value that is held.
 """
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from sklme._engine import units
 from sklme._engine.glmm import GeneralizedFit
 from sklme._engine.glmm_rows import Prepared
+from sklme._engine.laplace import FAR
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ class Place:
 
 
 Completed = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def fresh(problem: Any) -> Any:
+    """A copy of the criterion that has not been anywhere; it shares the rows."""
+    other = copy(problem)
+    other.latest, other.best, other.searching, other.distance = None, None, False, FAR
+    return other
 
 
 class Functional(Protocol):

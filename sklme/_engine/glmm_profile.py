@@ -12,7 +12,6 @@ At a variance of zero the coefficient is taken out of the model.
 """
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -27,8 +26,8 @@ from sklme._engine.glmm_parameters import (
     Place,
     atanh_gradient,
     covariances,
+    fresh,
 )
-from sklme._engine.laplace import FAR
 from sklme._engine.newton import minimise
 from sklme._engine.profile import Curve, triangle
 from sklme._engine.records import Evaluation
@@ -47,8 +46,7 @@ class GeneralizedProfiler:
 
     def __init__(self, place: Place, psi: np.ndarray):
         self.place, self.psi = place, psi
-        self.problem = _fresh(place.problem)
-        self.problem.latest = None
+        self.problem = fresh(place.problem)
         at = self.problem(psi[None], ONE)
         self.minimum = float(at.value[0])
         self.far = self.minimum + DISTANT
@@ -152,7 +150,7 @@ class GeneralizedProfiler:
         """The criterion with another chart of factor t, psi in it, and where t begins in it."""
         pairs = enumerate(self.place.fit.working.structures)
         charts = [(basis, theta) if u == t else triangle(self._Lambda(u), s, ()) for u, s in pairs]
-        problem = _fresh(self.problem)
+        problem = fresh(self.problem)
         problem.charts = Linear([basis for basis, _ in charts])
         rest = self.psi[self.problem.n_theta :]
         psi = np.concatenate([*(theta for _, theta in charts), rest])
@@ -168,13 +166,6 @@ class GeneralizedProfiler:
         basis, theta = triangle(M, gone, ())
         problem, psi, _ = self._charted(t, np.linalg.inv(T) @ basis, theta)
         return _Path(0.0, psi, self.far).least(problem, _as_is, 0.0)
-
-
-def _fresh(problem: Any) -> Any:
-    """A copy of the criterion that has not been anywhere; it shares the rows."""
-    other = copy(problem)
-    other.latest, other.searching, other.distance = None, False, FAR
-    return other
 
 
 def _first_in_data(Lambda: np.ndarray, T: np.ndarray, structure, members: tuple[int, ...]):
@@ -229,32 +220,34 @@ def _minimum(problem: Any, complete: Complete, start: np.ndarray, value: float, 
     """
     if not len(start):
         return start, -2.0 * problem.at(complete(start, value)[0]).value
+    problem.searching, problem.best = True, None
+    rest, converged = _descended(problem, complete, start, value, far)
+    problem.searching = False
+    if not converged or problem.best is None:
+        return rest, np.inf
+    last = problem.at(complete(rest, value)[0])
+    return rest, -2.0 * max(last.value, problem.best.value)
+
+
+def _descended(problem: Any, complete: Complete, rest: np.ndarray, value: float, far: float):
+    """Where Newton's method leads from `rest`, and whether that is good enough."""
 
     def evaluate(rest: np.ndarray, which: np.ndarray) -> Evaluation:
         psi, J, bend = complete(rest[0], value)
         return _through(problem(psi[None], which), J, bend)
 
-    problem.searching = True
+    nothing = cast(Charts, Linear([]))
     for _ in range(TRIES):
-        rest, record = minimise(
-            evaluate,
-            cast(Charts, Linear([])),
-            ONE,
-            start[None],
-            tol=TOL,
-            max_iter=STEPS,
-            learn=True,
+        found, record = minimise(
+            evaluate, nothing, ONE, rest[None], tol=TOL, max_iter=STEPS, learn=True
         )
-        start, converged = rest[0], bool(record.converged.all())
-        if converged or not np.isfinite(record.decrement).all():
-            break
-        if problem.latest and -2.0 * problem.latest[0].value > far and record.decrement[0] < 1.0:
-            converged = True
-            break
-    problem.searching = False
-    if not converged:
-        return start, np.inf
-    return start, -2.0 * problem.at(complete(start, value)[0]).value
+        rest, left = found[0], float(record.decrement[0])
+        if record.converged.all():
+            return rest, True
+        distant = problem.best is not None and -2.0 * problem.best.value > far
+        if not np.isfinite(left) or (distant and left < 1.0):
+            return rest, bool(distant)
+    return rest, False
 
 
 def _through(at: Evaluation, J: np.ndarray, bend: np.ndarray | None) -> Evaluation:
@@ -264,7 +257,8 @@ def _through(at: Evaluation, J: np.ndarray, bend: np.ndarray | None) -> Evaluati
         hessian = hessian + np.diag(at.gradient[0] @ bend)
     if not (np.isfinite(hessian).all() and np.isfinite(at.value).all()):
         m = len(hessian)
-        return Evaluation(np.full(1, np.inf), np.zeros((1, m)), *[np.eye(m)[None]] * 2, at.noise)
+        none, one = np.zeros((1, m)), np.eye(m)[None]
+        return Evaluation(np.full(1, np.inf), none, one, one, at.noise)
     return replace(at, gradient=at.gradient @ J, average=hessian[None], observed=hessian[None])
 
 

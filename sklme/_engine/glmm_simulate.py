@@ -3,7 +3,6 @@
 The rows are prepared once: a replicate only replaces the outcome.
 """
 
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +11,10 @@ import numpy as np
 from sklme._engine import units
 from sklme._engine.covariance import Charts
 from sklme._engine.design import Design, Factor
-from sklme._engine.glmm import GeneralizedFit, problem_of, search
+from sklme._engine.glmm import WORSE, GeneralizedFit, problem_of, search
 from sklme._engine.glmm_information import point_of
-from sklme._engine.glmm_parameters import Place
+from sklme._engine.glmm_parameters import Place, fresh
 from sklme._engine.glmm_rows import aux_predictors, prepare
-from sklme._engine.laplace import FAR
 from sklme._engine.row_terms import RowTerms
 
 LEAST, SMALL = 0.05, 0.1  # a standard deviation below the first begins at the second: not at zero
@@ -105,11 +103,15 @@ class Simulator:
         if self.sums is not None:
             outcome = self.fit.family.aggregate(outcome, *self.sums)
         problem = with_outcome(self.problem, outcome)
-        with np.errstate(all="ignore"):
-            psi, record = search(problem, self.start, tol, max_iter)
-            value = problem.at(psi).value
-        good = bool(record.converged.all() and np.isfinite(value))
-        return Refit(Place(self.fit, self.ready, problem), psi, value, good)
+        place = Place(self.fit, self.ready, problem)
+        try:
+            with np.errstate(all="ignore"):
+                psi, record = search(problem, self.start, tol, max_iter)
+                value = problem.at(psi).value
+        except (ValueError, np.linalg.LinAlgError):  # an outcome that has no likelihood here
+            return Refit(place, self.start, -np.inf, False)
+        good = record.converged.all() and value >= problem.best.value - WORSE
+        return Refit(place, psi, value, bool(good))
 
     def _off_zero(self, psi: np.ndarray) -> np.ndarray:
         """psi without variances of zero, where a search would find no slope."""
@@ -121,11 +123,10 @@ class Simulator:
 
 def with_outcome(problem: Any, outcome) -> Any:
     """The criterion of the same rows with another outcome, as if it had not been anywhere."""
-    other = copy(problem)
+    other = fresh(problem)
     other.rows = replace(problem.rows, outcome=outcome)
     other.terms = RowTerms(problem.family, outcome)
     other.charts = Charts(problem.structures, 1)
-    other.latest, other.searching, other.distance = None, False, FAR
     return other
 
 

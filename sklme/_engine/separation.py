@@ -18,51 +18,68 @@ def separated(family, rows, eta: np.ndarray, units: np.ndarray) -> tuple[int, ..
     units : (n_coefficients, p), the coefficients in units of the data from those of rows.X. Single
     coefficients are tried first; a direction of several is looked for if there is none.
     """
-    sides = _sides(family, rows.outcome)
-    if sides is None or np.abs(eta).max(initial=0.0) < EXTREME:
+    if not units.size or np.abs(eta).max(initial=0.0) < EXTREME:
         return ()
-    signs = np.where(sides[0], 1.0, np.where(sides[1], -1.0, 0.0))
-    back = np.linalg.pinv(units)
-    alone = tuple(j for j, d in enumerate(back.T) if _rises(rows.X, signs, d))
-    if alone:
-        return alone
-    move = units @ _direction(rows.X, signs)
-    moves = np.abs(move) * np.linalg.norm(back, axis=0) > MOVES
-    return tuple(np.flatnonzero(moves).tolist())
+    A = _half_spaces(family, rows.outcome, rows.X)
+    if A is None:
+        return ()
+    p, n = len(rows.X), len(units)
+    A = np.hstack([A[:, :p] @ np.linalg.pinv(units), A[:, p:]])
+    A = A / np.maximum(np.abs(A).max(axis=0, initial=0.0), 1e-300)
+    alone = tuple(j for j in range(n) if _rises(A[:, j]))
+    return alone or _smallest(A, n)
 
 
-def _rises(X: np.ndarray, signs: np.ndarray, direction: np.ndarray) -> bool:
-    """Whether the likelihood never falls along a direction or its opposite, and somewhere rises."""
-    along = direction @ X
-    size = MOVES * np.abs(along).max(initial=0.0)
-    gain = signs * along
-    fixed = np.abs(along[signs == 0]).max(initial=0.0) <= size
-    return bool(size > 0 and fixed and (gain.min() >= -size or gain.max() <= size))
+def _smallest(A: np.ndarray, n: int) -> tuple[int, ...]:
+    """Of the first n columns those that a direction cannot do without, taken out from the last."""
+    left = list(range(A.shape[1]))
+    if not _direction(A).any():
+        return ()
+    for j in reversed(range(n)):
+        others = [i for i in left if i != j]
+        if _direction(A[:, others])[: sum(i < n for i in others)].any():
+            left = others
+    return tuple(i for i in left if i < n)
 
 
-def _direction(X: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """The direction in the unit box along which the likelihood rises most, or zero."""
-    A, both = (signs * X)[:, signs != 0].T, np.unique(X[:, signs == 0].T, axis=0)
-    sides = np.unique(A, axis=0)
-    found = linprog(
-        -A.sum(axis=0),
-        A_ub=-sides,
-        b_ub=np.zeros(len(sides)),
-        A_eq=both if len(both) else None,
-        b_eq=np.zeros(len(both)) if len(both) else None,
-        bounds=[(-1.0, 1.0)] * len(X),
-        method="highs",
-    )
-    if not found.success or -found.fun <= MOVES * np.abs(A).max(initial=0.0):
-        return np.zeros(len(X))
-    return found.x
+def _half_spaces(family, outcome, X: np.ndarray) -> np.ndarray | None:
+    """A such that no likelihood falls along z where A z >= 0; None for families without such z.
 
-
-def _sides(family, outcome):
-    """Rows whose likelihood has its supremum at eta = inf and at -inf; None if none can."""
+    z are the coefficients, for ordered classes with the thresholds behind them. A row that has a
+    finite best linear predictor must not move: it stands twice, with both signs.
+    """
     y, trials = outcome.y, outcome.trials
+    if hasattr(family, "n_classes"):
+        return _ordered(y.astype(int), X, family.n_classes)
     if trials is not None:
-        return y >= trials, y <= 0
-    if np.all(y >= 0) and np.all(y == np.rint(y)) and getattr(family.link, "name", "") == "log":
-        return np.zeros(len(y), bool), y == 0
-    return None
+        up, down = y > 0, y < trials
+    elif np.all(y >= 0) and np.all(y == np.rint(y)) and getattr(family.link, "name", "") == "log":
+        up, down = y > 0, np.ones(len(y), bool)
+    else:
+        return None
+    return np.unique(np.concatenate([X[:, up].T, -X[:, down].T]), axis=0)
+
+
+def _ordered(c: np.ndarray, X: np.ndarray, n_classes: int) -> np.ndarray:
+    """Class c lies between the thresholds c - 1 and c: neither may be crossed."""
+    eye = np.eye(n_classes - 1)
+    below, above = c < n_classes - 1, c > 0
+    lower = np.hstack([-X[:, below].T, eye[c[below]]])
+    upper = np.hstack([X[:, above].T, -eye[c[above] - 1]])
+    return np.unique(np.concatenate([lower, upper]), axis=0)
+
+
+def _rises(along: np.ndarray) -> bool:
+    """Whether the likelihood never falls along a direction or its opposite, and somewhere rises."""
+    size = MOVES * np.abs(along).max(initial=0.0)
+    return bool(size > 0 and (along.min() >= -size or along.max() <= size))
+
+
+def _direction(A: np.ndarray) -> np.ndarray:
+    """The direction in the unit box along which the likelihood rises most, or zero."""
+    total = A.sum(axis=0)
+    box = [(-1.0, 1.0)] * A.shape[1]
+    found = linprog(-total, A_ub=-A, b_ub=np.zeros(len(A)), bounds=box, method="highs")
+    if not found.success or -found.fun <= MOVES:
+        return np.zeros(A.shape[1])
+    return np.where(np.abs(found.x) > MOVES, found.x, 0.0)
