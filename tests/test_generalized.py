@@ -664,7 +664,7 @@ def test_summary():
     assert f"{z:.5g}" in text
     text = OrdinalMixedModel("site").fit(X.drop(columns="ward"), grades(eta)).summary()
     assert "threshold 0 | 1" in text and "cumulative logit" in text
-    assert "take variances and thresholds as known" in text
+    assert "take variances as known" in text
     text = LogisticMixedModel(fixed_effects=["dose"]).fit(X, classes(eta)).summary()
     assert "Random effects" not in text and "dose" in text
 

@@ -14,9 +14,9 @@ from sklme._engine.system import Stacks
 
 def approximate(problem, point, pull: Stacks) -> np.ndarray:
     """(m, m) in the order of psi; `pull` is Z' of the columns of beta and the auxiliary ones."""
-    direct = _direct(problem.rows, point.terms)
+    own = direct(problem.rows, point.terms)
     if point.modes is None:
-        return 2.0 * direct
+        return 2.0 * own
     at, p = point.modes.at, pull[0].shape[1]
     changes = _changes(problem, point)
     columns = [
@@ -25,16 +25,16 @@ def approximate(problem, point, pull: Stacks) -> np.ndarray:
     ]
     solved, scores = at.posterior(columns)
     lost = sum(blocks.inner(e, b[:, :p]) for e, b in zip(pull, solved, strict=True))
-    half = direct - lost
-    own = np.concatenate([blocks.inner(c, s) for c, s in zip(changes, scores, strict=True)])
-    fixed, average = own[:, :p], own[:, p:]
+    half = own - lost
+    forms = np.concatenate([blocks.inner(c, s) for c, s in zip(changes, scores, strict=True)])
+    fixed, average = forms[:, :p], forms[:, p:]
     average = average + fixed @ _solve(half, fixed.T)
     theta = average + _second(problem, point)
     hessian = np.block([[theta, 2.0 * fixed], [2.0 * fixed.T, 2.0 * half]])
     return 0.5 * (hessian + hessian.T)
 
 
-def _direct(rows, terms) -> np.ndarray:
+def direct(rows, terms) -> np.ndarray:
     """Minus the second derivatives of l in (beta, aux) at fixed effects."""
     out = weighted_products(rows.X, -terms.second)
     if not rows.aux:

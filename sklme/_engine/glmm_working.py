@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sklme._engine import blocks
-from sklme._engine.curvature import weighted_products
+from sklme._engine import blocks, curvature
 from sklme._engine.glmm_rows import Prepared
 from sklme._engine.gram import FactorGram, Gram
 from sklme._engine.laplace import Laplace, Point
@@ -26,15 +25,15 @@ def working_model(
     rows, W = ready.rows, -point.terms.second
     linear = point.eta if rows.offset is None else point.eta - rows.offset
     response = W * linear + point.terms.first
-    xvx = weighted_products(rows.X, W)
-    gram = _gram(ready, xvx, rows.X @ response)
+    half, p = curvature.direct(rows, point.terms), len(rows.X)
+    gram = _gram(ready, half[:p, :p], rows.X @ response)
     effects: tuple[np.ndarray, ...] = ()
     if point.modes is not None:
-        pulled = problem.weighted.column_sums(W * x for x in rows.X)
+        pulled = problem.weighted.column_sums(rows.columns(point.terms))
         answer = problem.weighted.sums(response[None])
-        gram = _with_factors(gram, ready, point, pulled, answer)
+        gram = _with_factors(gram, ready, point, [e[:, :p] for e in pulled], answer)
         solved, _ = point.modes.at.posterior(pulled)
-        xvx = xvx - sum(blocks.inner(e, b) for e, b in zip(pulled, solved, strict=True))
+        half = half - sum(blocks.inner(e, b) for e, b in zip(pulled, solved, strict=True))
         effects = tuple(b[:, None, :] for b in point.modes.b)
     return LinearFit(
         frame=ready.frame,
@@ -45,7 +44,7 @@ def working_model(
         structures=ready.structures,
         Lambdas=tuple(L[None] for L in point.Lambdas),
         beta=point.beta[None],
-        xvx=xvx[None],
+        xvx=_without_aux(half, p)[None],
         s2=np.ones(1),
         nu=ready.total,
         effects=effects,
@@ -53,6 +52,15 @@ def working_model(
         optimization=record,
         unidentified=ready.unidentified,
     )
+
+
+def _without_aux(half: np.ndarray, p: int) -> np.ndarray:
+    """The information on the first p coefficients when the others are estimated as well."""
+    own, across, others = half[:p, :p], half[:p, p:], half[p:, p:]
+    if not others.size or np.linalg.eigvalsh(others)[0] <= 0:
+        return own
+    left = own - across @ np.linalg.solve(others, across.T)
+    return left if not p or np.linalg.eigvalsh(left)[0] > 0 else own
 
 
 def _gram(ready: Prepared, xwx: np.ndarray, xwy: np.ndarray) -> Gram:

@@ -44,7 +44,6 @@ class GeneralizedBase(BaseEstimator):
     """
 
     _one_output = True
-    _taken_as_known = "variances"
 
     def predict_linear(self, X, return_std=False):
         """Linear predictor: conditional on the effects of known levels.

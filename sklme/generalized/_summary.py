@@ -28,7 +28,7 @@ def summarize(model):
         *meetings(model, fit.working),
         *_auxiliary(model, fit),
         _fixed(model, fit.working),
-        f"Standard errors take {model._taken_as_known} as known",
+        "Standard errors take variances as known",
         *remarks(model),
     ]
     return "\n\n".join(parts)

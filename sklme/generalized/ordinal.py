@@ -105,8 +105,6 @@ class OrdinalMixedModel(ClassifierMixin, GeneralizedBase):
     [3.06 1.83] [-1.62  1.51  4.23  6.09]
     """
 
-    _taken_as_known = "variances and thresholds"
-
     def __init__(
         self,
         random_effects=None,

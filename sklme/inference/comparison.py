@@ -1,6 +1,5 @@
 """Comparison of fitted models by likelihood ratio, and the test of a variance at zero."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
 
@@ -10,9 +9,8 @@ from scipy import stats
 from sklearn.utils import check_random_state
 
 from sklme._engine import at_zero
-from sklme._engine.glmm_at_zero import GeneralizedHypotheses
 from sklme._engine.lmm import LinearFit
-from sklme._engine.simulate import kept_gram, refit, too_many_columns
+from sklme._engine.simulate import kept_gram, refit
 from sklme._rows import check_choice, check_number
 from sklme._terms import factor_label
 from sklme.inference._access import Fitted, check_both_rows, choose_factor, open_model
@@ -21,8 +19,8 @@ from sklme.inference._generalized_comparison import (
     is_within,
     measures,
     open_hypotheses,
-    simulated,
 )
+from sklme.inference._nulls import generalized_null, linear_null, p_value_of
 
 NULLS = ("auto", "exact", "simulated", "mixture")
 SAME = 1e-8  # relative difference of sums of squares that is rounding
@@ -238,68 +236,18 @@ def variance_test(
     a = _choose_coefficient(fitted, t, coefficient)
     rng = check_random_state(random_state)
     if fitted.generalized:
-        null = _generalized_null(fitted, null)
+        null = generalized_null(fitted, null)
         h = open_hypotheses(fitted, t, a)
         ratio = h.statistic
     else:
         h = at_zero.hypotheses(fitted.fit, fitted.r, t, a)
-        ratio, null = float(h.ratio(h.statistics)[0]), _null(h, null)
-    p, n = _p_value(h, null, ratio, n_simulations, rng, verbose)
+        ratio, null = float(h.ratio(h.statistics)[0]), linear_null(h, null)
+    p, n = p_value_of(h, null, ratio, n_simulations, rng, verbose)
     term = fitted.model._terms[t]
     return pd.DataFrame(
         {"statistic": ratio, "p_value": p, "null": null, "dof": h.dof, "n_simulations": n},
         index=[f"{term.names[a]}|{factor_label(term.key)}"],
     )
-
-
-def _null(h: at_zero.Hypotheses, null: str) -> str:
-    if null == "auto":
-        return "exact" if h.exact else "mixture"
-    if null == "exact" and not h.exact:
-        why = (
-            f"the factor has more than {at_zero.MOST_LEVELS} levels"
-            if h.only
-            else "the model has other variances or covariances beside it"
-        )
-        raise ValueError(f'null="exact" does not exist here, since {why}: take "simulated"')
-    if null == "simulated" and too_many_columns(h.statistics):
-        raise ValueError('the factors have too many levels to simulate: take null="mixture"')
-    return null
-
-
-def _generalized_null(fitted, null: str) -> str:
-    if null == "exact":
-        raise ValueError(
-            f'null="exact" does not exist for {type(fitted.model).__name__}: take "simulated"'
-        )
-    return "mixture" if null == "auto" else null
-
-
-def _p_value(h, null, ratio, n_simulations, rng, verbose) -> tuple[float, int]:
-    if null == "mixture":
-        return at_zero.mixture_p_value(ratio, h.dof), 0
-    if null == "exact":
-        n = n_simulations or 10_000
-        draws = at_zero.exact_null(h, n, rng)
-    else:
-        n = n_simulations or 1000
-        draw = simulated if isinstance(h, GeneralizedHypotheses) else at_zero.simulated_null
-        draws = draw(h, n, rng, _Count(n) if verbose else None)
-        n = len(draws)
-    larger = np.sum(draws >= ratio - 1e-9 * (1.0 + ratio))
-    return float((1 + larger) / (1 + n)), n
-
-
-@dataclass
-class _Count:
-    """Prints how many draws are done."""
-
-    n: int
-    done: int = 0
-
-    def __call__(self, n: int) -> None:
-        self.done += n
-        print(f"variance_test: {self.done} of {self.n} draws")
 
 
 def _choose_coefficient(fitted, t: int, coefficient) -> int:
