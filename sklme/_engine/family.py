@@ -11,6 +11,7 @@ import numpy as np
 
 from sklme._engine.links import LINKS, Link
 
+EXACT = 27.0  # logarithm of a precision that is that of the numbers themselves, squared
 LEAST_MEAN = 0.05  # a starting mean of counts is never below this
 STEPS, TINY = 40, 1e-12  # Newton steps to a saturated log-likelihood, and its least curvature
 
@@ -138,6 +139,10 @@ class Family:
     def dispersion(self, aux) -> dict[str, float]:
         """The constant auxiliary predictors as the numbers that are published."""
         return {}
+
+    def exact(self, aux) -> bool:
+        """Whether the means reproduce y to rounding, so that the likelihood has no bound."""
+        return False
 
     def aggregate(self, outcome: Outcome, group, n_groups: int) -> Outcome | None:
         """The outcome of sums over rows that share eta and aux, or None if there is none."""

@@ -20,8 +20,9 @@ from sklme._engine.problem import settle_at_zero
 from sklme._engine.quadrature import Quadrature, check_quadrature
 from sklme._engine.records import Optimization
 from sklme._engine.separation import separated
-from sklme._engine.threads import limited
+from sklme._engine.threads import SMALL, limited
 
+THREADED = 5000  # numbers in X from which on BLAS starts threads for a product with a column
 WORSE = 1e-7  # log-likelihood by which a last step may be worse
 ENDLESS = 10.0  # a standard deviation in a unit of eta that no search returns from
 
@@ -147,6 +148,9 @@ def _record(family, ready: Prepared, problem, psi, record: Optimization, n_quadr
     point, best = problem.at(psi), problem.best
     if not point.value >= best.value - WORSE:  # a last step that was not looked at, to other modes
         point, record = best, replace(record, converged=np.zeros(1, bool))
+    if problem.exact(point) or problem.endless(point):
+        exact = np.array([problem.exact(point)])
+        record = replace(record, converged=np.zeros(1, bool), exact_fit=exact)
     aux = ready.aux_in_units(point.psi[problem.n_theta + problem.n_fixed :])
     working = working_model(ready, problem, point, record)
     return GeneralizedFit(
@@ -173,6 +177,12 @@ def _unbounded(working: LinearFit, record: Optimization) -> tuple[tuple[int, int
 
 
 def _largest_call(design: Design) -> float:
-    products = 2.0 * design.n_rows * (design.X.shape[1] + 1) ** 2
+    """Operations of the largest BLAS call, or what is treated like it.
+
+    A fit makes hundreds of products of X with a column, for which threads are started from some
+    thousand numbers on: never worth it.
+    """
+    size = design.n_rows * (design.X.shape[1] + 1)
+    products = max(2.0 * size * (design.X.shape[1] + 1), 2.0 * SMALL if size > THREADED else 0.0)
     sizes = sorted(f.k * f.n_levels for f in design.factors)
     return max(products, float(sum(sizes[:-1])) ** 3 / 3.0)

@@ -25,6 +25,8 @@ from sklme._engine.weighted import Grouping, Weighted
 
 FAR = 10.0  # standard errors; the search is as good as anywhere
 LOOSE = 1e-5  # distance of the modes from where they belong, in that of the search from its end
+ENDLESS = 30.0  # a standard deviation of eta, where eta has no unit, that no search returns from
+UNITLESS = ("logit", "probit", "cloglog", "log")
 LEAST = 1e-3  # share of the absolute curvature that replaces a negative weight
 
 
@@ -116,6 +118,8 @@ class Laplace:
         if self.best is None or point.value > self.best.value:
             self.best = point
         hessian, gradient = curvature.approximate(self, point, pull), self.gradient(point)
+        if self.searching and (self.exact(point) or self.endless(point)):
+            gradient = np.zeros_like(gradient)  # the likelihood has no bound: the search ends here
         self.distance = _decrement(gradient, hessian)
         return Evaluation(
             np.array([-2.0 * point.value]),
@@ -124,6 +128,15 @@ class Laplace:
             hessian[None],
             np.array([1e-15 * (np.abs(point.terms.value).sum() + 10.0)]),
         )
+
+    def exact(self, point: Point) -> bool:
+        """Whether the outcomes are reproduced to rounding."""
+        return self.family.exact(point.tau) if hasattr(self.family, "exact") else False
+
+    def endless(self, point: Point) -> bool:
+        """Whether a standard deviation has grown beyond what a bounded mean could ever show."""
+        largest = max((np.abs(L).max(initial=0.0) for L in point.Lambdas), default=0.0)
+        return bool(largest > ENDLESS) and self.family.link.name in UNITLESS
 
     def at(self, psi: np.ndarray) -> Point:
         """The modes and the log-likelihood at psi; -inf where there is none."""

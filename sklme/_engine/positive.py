@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import gammainc, log_ndtr, ndtr
 
 from sklme._engine.family import (
+    EXACT,
     Outcome,
     PositiveFamily,
     Terms,
@@ -38,6 +39,9 @@ class Positive(PositiveFamily):
 
     def variance(self, eta, aux, trials=None):
         return np.exp(aux[0]) * self.link.mean(eta) ** self._power
+
+    def exact(self, aux):
+        return bool(np.max(aux[0]) < -EXACT)
 
     def dispersion(self, aux):
         return {"dispersion": float(np.exp(constant_of(aux[0])))}

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import bdtr, betainc, gammaln, logit, xlogy
 
 from sklme._engine.family import (
+    EXACT,
     Family,
     Outcome,
     Terms,
@@ -181,6 +182,9 @@ class Beta(Family):
         """The maximum over mu, which is where E[logit] meets logit y, near y but not at it."""
         plain, free = Beta(), replace(outcome, weights=None)
         return climb(lambda x: plain.terms(free, x, aux, 2), logit(outcome.y))
+
+    def exact(self, aux):
+        return bool(np.min(aux[0]) > EXACT)
 
     def dispersion(self, aux):
         """d of Var = d mu(1 - mu)."""

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.special import expit, gammainc, gammaln, log_expit
 
 from sklme._engine.family import (
+    EXACT,
     TINY,
     Outcome,
     PositiveFamily,
@@ -80,6 +81,9 @@ class Tweedie(PositiveFamily):
 
     def variance(self, eta, aux, trials=None):
         return np.exp(aux[0]) * self.link.mean(eta) ** (1 + expit(aux[1]))
+
+    def exact(self, aux):
+        return bool(np.max(aux[0]) < -EXACT)
 
     def dispersion(self, aux):
         phi, logit_m = constant_of(aux[0]), constant_of(aux[1])
