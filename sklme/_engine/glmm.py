@@ -149,7 +149,7 @@ def _record(family, ready: Prepared, problem, psi, record: Optimization, n_quadr
     if not point.value >= best.value - WORSE:  # a last step that was not looked at, to other modes
         point, record = best, replace(record, converged=np.zeros(1, bool))
     if problem.exact(point) or problem.endless(point):
-        exact = np.array([problem.exact(point)])
+        exact: Any = np.array([problem.exact(point)])
         record = replace(record, converged=np.zeros(1, bool), exact_fit=exact)
     aux = ready.aux_in_units(point.psi[problem.n_theta + problem.n_fixed :])
     working = working_model(ready, problem, point, record)

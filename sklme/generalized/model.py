@@ -377,7 +377,9 @@ class GeneralizedLinearMixedModel(RegressorMixin, GeneralizedBase):
         return ZeroInflated(family)
 
     def _read_y(self, y, weights):
-        y = y if y is None else column_or_1d(y, warn=True)
+        kind = getattr(getattr(y, "dtype", None), "kind", "")  # an array or column of numbers
+        plain = kind in ("f", "i", "u", "b") and y.ndim == 1
+        y = y if y is None or plain else column_or_1d(y, warn=True)
         return read_response(self, y), weights
 
     def _check_outcome(self, family, y, rows):
