@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_p
 from sklme import GeneralizedLinearMixedModel, LogisticMixedModel, OrdinalMixedModel
 from sklme._engine.families import family_of
 from sklme.datasets import load_cbpp, load_wine_bitterness
+from sklme.families import Family, Terms
 
 
 def table(n_sites=30, per_site=20, sd=1.0, seed=0, first=0):
@@ -783,3 +784,35 @@ def test_a_family_of_ones_own():
     assert_allclose(own.coef_, GeneralizedLinearMixedModel("site", family="gamma").fit(X, y).coef_)
     with pytest.raises(ValueError, match="brings its own link"):
         GeneralizedLinearMixedModel("site", family=family, link="log").fit(X, y)
+
+
+class Exponential(Family):
+    """Waiting times: a gamma distribution of dispersion 1, by its terms in mu alone."""
+
+    name = "exponential"
+    links = ("log",)
+
+    def mu_terms(self, outcome, mu, aux, order):
+        y = outcome.y
+        value, first, second = -np.log(mu) - y / mu, y / mu**2 - 1 / mu, 1 / mu**2 - 2 * y / mu**3
+        third = 6 * y / mu**4 - 2 / mu**3 if order > 2 else None
+        return Terms(value, first, second, third)
+
+
+def test_a_family_of_the_user():
+    """It fits, predicts unknown sites and adapts; the mean of each known site is near its own."""
+    rng = np.random.default_rng(0)
+    site = np.repeat(np.arange(30), 40)
+    X = pd.DataFrame({"x": rng.normal(size=1200), "site": site})
+    mean = np.exp(0.5 + 0.3 * X["x"] + rng.normal(0, 0.6, 30)[site])
+    y = rng.exponential(mean)
+    model = GeneralizedLinearMixedModel("site", family=Exponential()).fit(X, y)
+    assert model.converged_
+    assert_allclose(model.coef_, [0.3], atol=0.1)
+    assert_allclose(np.sqrt(model.covariance_["site"]), [[0.6]], atol=0.15)
+    assert np.corrcoef(model.predict(X), mean)[0, 1] > 0.95
+    new = X.head(40).assign(site=99)
+    assert_allclose(
+        model.predict(new), model.predict_population(new) * np.exp(model.covariance_["site"] / 2)[0]
+    )
+    assert 99 in model.adapt(new, y[:40]).levels_["site"]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 ENGINE = {"_engine"}
 INPUT = {"_terms", "_ids", "_layout", "_tables", "_columns", "_rows", "_compat"}
-SHARED = {"_adapt", "_fitted", "_summary"}
+SHARED = {"_adapt", "_fitted", "_summary", "families"}
 MODELS = {
     *("linear", "generalized", "penalized", "hybrid", "nonlinear", "pharmacokinetics"),
     *("harmonization", "selection", "preprocessing"),

@@ -41,6 +41,7 @@ class GeneralizedLinearMixedModel(RegressorMixin, GeneralizedBase):
           ``dispersion mu^3``.
         - ``"beta"``: shares between 0 and 1, of variance ``dispersion mu (1 - mu)``.
         - ``"tweedie"``: positive numbers and zeros, of variance ``dispersion mu^power``.
+        - An object of a class of your own, derived from `sklme.families.Family`.
     link : str, default=None
         Link function: "log", "sqrt" or "identity" for counts, "logit", "probit" or "cloglog" for
         shares, "log", "inverse" or "identity" for gamma and inverse gaussian, "log" for tweedie.
