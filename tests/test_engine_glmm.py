@@ -568,6 +568,22 @@ def test_searches_end_at_an_optimum_where_levels_differ_much(name, seed):
     assert fit.working.optimization.converged.all()
 
 
+ONE_FACTOR = (Structure(1, ((0,),)),)
+
+
+def test_a_standard_deviation_with_a_unit_is_not_called_endless():
+    """With the identity link eta has the unit of y: 200 days is no sign of a search without end."""
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(20), 10)
+    y = (2000 + 200 * rng.normal(size=20)[g]) * rng.gamma(50, 1 / 50, 200)
+    design = Design(np.zeros((200, 0)), (Factor(g, 20, np.ones((200, 1))),))
+    for steps in (1, 100):
+        made = glmm.fit(design, y, family_of("gamma identity"), ONE_FACTOR, max_iter=steps)
+        assert made.working.Lambdas[0][0, 0, 0] ** 2 > 100**2
+        assert made.working.optimization.converged.all() == (steps > 1)
+        assert made.unbounded == ()
+
+
 def test_a_level_between_one_mode_and_two_has_no_optimum():
     """There log |I + Sigma Z'WZ| falls without bound: the fit says that it found no optimum."""
     fit = fit_case(rough("zero-inflated nb1", "slopes", 9))

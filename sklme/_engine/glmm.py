@@ -13,7 +13,7 @@ from sklme._engine.glmm_rows import Prepared, prepare
 from sklme._engine.glmm_start import starting_point
 from sklme._engine.glmm_working import working_model
 from sklme._engine.gram import Gram
-from sklme._engine.laplace import Laplace
+from sklme._engine.laplace import UNITLESS, Laplace
 from sklme._engine.lmm import LinearFit
 from sklme._engine.newton import minimise
 from sklme._engine.problem import settle_at_zero
@@ -24,7 +24,7 @@ from sklme._engine.threads import SMALL, limited
 
 THREADED = 5000  # numbers in X from which on BLAS starts threads for a product with a column
 WORSE = 1e-7  # log-likelihood by which a last step may be worse
-ENDLESS = 10.0  # a standard deviation in a unit of eta that no search returns from
+RUNAWAY = 10.0  # a standard deviation at which a search that did not end was on its way to infinity
 
 
 @dataclass(frozen=True)
@@ -160,19 +160,19 @@ def _record(family, ready: Prepared, problem, psi, record: Optimization, n_quadr
         point.value,
         n_quadrature,
         separated(family, ready.rows, point.eta, units.coefficient_map(working)),
-        _unbounded(working, record),
+        _unbounded(family, working, record),
     )
 
 
-def _unbounded(working: LinearFit, record: Optimization) -> tuple[tuple[int, int], ...]:
-    """Variances that grew without end: (factor, coefficient)."""
-    if record.converged.all():
+def _unbounded(family, working: LinearFit, record: Optimization) -> tuple[tuple[int, int], ...]:
+    """Variances that grew without end: (factor, coefficient). With a unit of eta none is large."""
+    if record.converged.all() or family.link.name not in UNITLESS:
         return ()
     return tuple(
         (t, a)
         for t, L in enumerate(working.Lambdas)
         for a, size in enumerate(np.linalg.norm(L[0], axis=1))
-        if size > ENDLESS
+        if size > RUNAWAY
     )
 
 

@@ -1,4 +1,4 @@
-"""The rows of a generalised model made ready: in the frame, in order, reduced to what counts."""
+"""The rows of a generalised model made ready: in the frame, reduced to what counts."""
 
 from dataclasses import dataclass, replace
 

@@ -6,12 +6,12 @@ import numpy as np
 
 from sklme._engine import curvature
 from sklme._engine.glmm_rows import Prepared
-from sklme._engine.laplace import Laplace, Point, Rows
+from sklme._engine.laplace import UNITLESS, Laplace, Point, Rows
 
 ENOUGH = 20_000  # rows that tell the fixed coefficients well enough to begin with
 MOST_STEPS = 30
 ROUGH = 0.1  # decrement at which the model without effects is good enough
-LEAST, MOST = 0.05, 4.0  # variance of an effect, least in units of its sampling variance
+LEAST, MOST = 0.05, 4.0  # variance of an effect: in its sampling variance, in a unit of eta
 
 
 def starting_point(family, ready: Prepared) -> np.ndarray:
@@ -83,6 +83,7 @@ def _theta(family, ready: Prepared, psi: np.ndarray) -> np.ndarray:
     plain = Laplace(family, replace(rows, groupings=()), ())
     terms = plain.at(psi).terms
     weights = np.maximum(-terms.second, 0.0)
+    most = MOST if family.link.name in UNITLESS else np.inf
     parts = []
     for g, s in zip(rows.groupings, ready.structures, strict=True):
         score = g.sums(terms.first[None])[:, 0]
@@ -91,7 +92,7 @@ def _theta(family, ready: Prepared, psi: np.ndarray) -> np.ndarray:
         typical = (size**2).sum(axis=1)
         variance = excess / np.where(typical > 0, typical, 1.0)
         least = LEAST / np.maximum(size.mean(axis=1), 1e-300)
-        root = np.sqrt(np.clip(variance, np.minimum(least, MOST), MOST))
+        root = np.sqrt(np.clip(variance, np.minimum(least, most), most))
         parts.append(s.theta(np.diag(root)))
     return np.concatenate(parts)
 

@@ -1,7 +1,7 @@
 """The working model of a generalised fit: what is kept of the rows.
 
 At the modes the rows look like those of a linear mixed model of the response eta + r / W with
-weights W and residual variance 1 (Bates et al. 2015, sec. 5.5). Its cross-products are all that
+weights W and residual variance 1 (Breslow and Clayton 1993). Its cross-products are all that
 predictions, their variances, draws and `adapt` ask for.
 """
 

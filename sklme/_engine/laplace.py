@@ -1,9 +1,9 @@
 """Laplace's approximation of a generalised linear mixed model, with its exact gradient.
 
 With the conditional modes b, l = log p(y | b), Sigma = Lambda Lambda', W = -d2l/deta2, A = Z'WZ:
-log L = l - b' Sigma^-1 b / 2 - log |I + Sigma A| / 2 (Tierney and Kadane 1986; Bates et al. 2015,
-sec. 5.5). Modes and weights depend on the parameters, so the gradient has an implicit part
-(Kristensen et al. 2016, eq. 5): one more solve with the factored Z'WZ.
+log L = l - b' Sigma^-1 b / 2 - log |I + Sigma A| / 2 (Tierney and Kadane 1986; Breslow and Clayton
+1993, with the observed W in place of the expected one). Modes and weights depend on the parameters,
+so the gradient has an implicit part: one more solve with the factored Z'WZ.
 """
 
 from collections.abc import Iterator

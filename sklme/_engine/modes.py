@@ -1,9 +1,9 @@
 """Conditional modes: the effects that are most probable given the data, at fixed parameters.
 
 The mode of log p(y | b) - b' Sigma^-1 b / 2 with Sigma = Lambda Lambda' is found by penalised
-iteratively reweighted least squares (Bates et al. 2015, sec. 5.5, there without effects of
-rounding): with the gradient Z'r and the curvature Z'WZ of the log-likelihood, each step solves
-the linear mixed model of the working response. Effects are held as scores s with
+iteratively reweighted least squares (Breslow and Clayton 1993): with the gradient Z'r and the
+curvature Z'WZ of the log-likelihood, each step solves the linear mixed model of the working
+response. Effects are held as scores s with
 b = Sigma s, so that a variance may be zero: the penalty is s'b / 2, and s = Z'r at the mode.
 What the model of the rows is, only the caller knows.
 """

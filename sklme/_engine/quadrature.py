@@ -204,7 +204,7 @@ class Quadrature(Laplace):
             if t.any():
                 eta = point.eta + g.part(peak.Lambda @ step)
                 order = 3 if self.rows.aux else 2
-                terms = self.family.terms(self.rows.outcome, eta, point.tau, order)
+                terms = self.terms(eta, point.tau, order)
             rise = self._by_block(terms.value) - height
             rise -= np.einsum("aq,aq->q", peak.u + 0.5 * step, step)
             sums.add(constant + rise, t, terms)

@@ -21,7 +21,6 @@ from sklme._engine.family import (
 )
 from sklme._engine.log_gamma import log_gamma
 
-BLOCK = 16384  # rows that are worked on at once where there are millions
 LEAST_SHARE = 1e-100  # shapes of a beta distribution stay above zero
 
 
@@ -192,23 +191,10 @@ class Beta(Family):
 
 
 def _logistic(extra: tuple, eta, order: int) -> list[np.ndarray]:
-    """Value and derivatives up to `order` of the logit link, in blocks that stay in cache.
+    """l = k eta - n log(1 + exp(eta)) and its derivatives up to `order`, by t = exp(-|eta|).
 
     Millions of rows come here, so it takes as few passes as it can.
     """
-    if len(eta) <= BLOCK:
-        return _logistic_block(extra, eta, order)
-    out = np.empty((order + 1, len(eta)))
-    for i in range(0, len(eta), BLOCK):
-        here = slice(i, i + BLOCK)
-        some = tuple(None if a is None else a[here] for a in extra)
-        for row, part in zip(out, _logistic_block(some, eta[here], order), strict=True):
-            row[here] = part
-    return list(out)
-
-
-def _logistic_block(extra: tuple, eta, order: int) -> list[np.ndarray]:
-    """l = k eta - n log(1 + exp(eta)) and its derivatives, by t = exp(-|eta|)."""
     k, _, n = extra
     t = np.exp(-np.abs(eta))
     larger = 1 + t

@@ -71,10 +71,7 @@ class Weighted:
 
     def __init__(self, groupings: tuple[Grouping, ...]):
         self.groupings = groupings
-        self.meetings = {
-            (s, t): _meet(groupings[s], groupings[t])
-            for s, t in combinations(range(len(groupings)), 2)
-        }
+        self.meetings = _meetings(groupings)
         self.plan = make_plan(_addresses(groupings, self.meetings))
         self._links = {key: _integers(link) for key, link in self.plan.links.items()}
         self._entries = {j: _integers(e) for j, e in self.plan.entries.items()}
@@ -98,11 +95,7 @@ class Weighted:
 
     def system(self, weights: np.ndarray) -> "WeightedSystem":
         """Z'WZ laid out for elimination."""
-        squares = [g.squares(weights) for g in self.groupings]
-        crosses = {
-            (s, t): _cross(self.groupings[s], self.groupings[t], meeting, weights)
-            for (s, t), meeting in self.meetings.items()
-        }
+        squares, crosses = _products(self.groupings, self.meetings, weights)
         return WeightedSystem(_statistics(squares, crosses), self._filled(squares, crosses))
 
     def _filled(self, squares: Stacks, crosses: dict[tuple[int, int], Cross]) -> Plan:
@@ -134,11 +127,16 @@ class WeightedSystem(System):
 
 def meet_and_sum(groupings: tuple[Grouping, ...], weights: np.ndarray) -> Gram:
     """Z'WZ of all factors once, as a Gram of Z alone."""
+    return _statistics(*_products(groupings, _meetings(groupings), weights))
+
+
+def _products(groupings: tuple[Grouping, ...], meetings: dict, weights: np.ndarray):
     squares = [g.squares(weights) for g in groupings]
-    crosses = {}
-    for (s, f), (t, g) in combinations(enumerate(groupings), 2):
-        crosses[s, t] = _cross(f, g, _meet(f, g), weights)
-    return _statistics(squares, crosses)
+    crosses = {
+        (s, t): _cross(groupings[s], groupings[t], meeting, weights)
+        for (s, t), meeting in meetings.items()
+    }
+    return squares, crosses
 
 
 def _statistics(squares: Stacks, crosses: dict[tuple[int, int], Cross]) -> Gram:
@@ -167,6 +165,11 @@ def _addresses(groupings: tuple[Grouping, ...], meetings: dict) -> Gram:
 
 def _integers(addresses: np.ndarray) -> np.ndarray:
     return addresses.astype(np.intp)
+
+
+def _meetings(groupings: tuple[Grouping, ...]) -> dict[tuple[int, int], _Meeting]:
+    pairs = combinations(enumerate(groupings), 2)
+    return {(s, t): _meet(f, g) for (s, f), (t, g) in pairs}
 
 
 def _meet(f: Grouping, g: Grouping) -> _Meeting:

@@ -14,7 +14,7 @@ from sklme._engine.glmm_parameters import Place
 from sklme._engine.glmm_rows import Prepared
 from sklme._engine.glmm_simulate import Cases, Simulator, written_out
 from sklme._engine.lmm import LinearFit
-from sklme._fitted import present_rows
+from sklme._fitted import INTERCEPT, present_rows
 from sklme._rows import check_rows, read_weights
 from sklme.generalized._base import GeneralizedBase
 
@@ -59,7 +59,7 @@ class GeneralizedFitted:
     @cached_property
     def names(self) -> list[str]:
         """Names of the fixed coefficients, "(Intercept)" first where there is one."""
-        return ["(Intercept)"] * self.working.intercept + list(self.model.fixed_names_)
+        return [INTERCEPT] * self.working.intercept + list(self.model.fixed_names_)
 
     @cached_property
     def estimates(self) -> np.ndarray:
