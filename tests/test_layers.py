@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 ENGINE = {"_engine"}
 INPUT = {"_terms", "_ids", "_layout", "_tables", "_columns", "_rows", "_compat"}
-SHARED = {"_adapt", "_fitted", "_summary", "families"}
+SHARED = {"_adapt", "_axes", "_fitted", "_summary", "families"}
 MODELS = {
     *("linear", "generalized", "penalized", "hybrid", "nonlinear", "pharmacokinetics"),
     *("harmonization", "selection", "preprocessing"),
@@ -37,6 +37,7 @@ LAYERS = [
 ]
 # What a unit, or one file of it, may import besides.
 ALSO = {
+    "_axes": {"matplotlib"},
     "_columns": {"pandas"},
     "_ids": {"pandas"},
     "_tables": {"pandas"},
@@ -46,6 +47,7 @@ ALSO = {
     "formula": {"formulaic"},
     "distributed": {"dask", "pyarrow"},
     "inspection": {"sklme.inference"},
+    "reliability": {"sklme.inference"},
 }
 # The engine reports in records; the estimator speaks.
 NEVER = {"_engine": {"warnings"}}

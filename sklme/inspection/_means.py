@@ -5,7 +5,7 @@ import pandas as pd
 
 from sklme.inference._access import open_model
 from sklme.inference.means import marginal_means
-from sklme.inspection._axes import COLORS, MARKERS, name_of, open_axes, response_of, short
+from sklme._axes import COLORS, MARKERS, name_of, open_axes, response_of, short
 
 
 class MarginalMeansDisplay:

@@ -8,7 +8,7 @@ from scipy import stats
 from sklme._rows import check_choice
 from sklme.inference._access import check_level
 from sklme.inference.intervals import profile
-from sklme.inspection._axes import BLUE, GREY, RED, as_given, open_axes, short
+from sklme._axes import BLUE, GREY, RED, as_given, open_axes, short
 
 LEVELS = (0.5, 0.8, 0.95, 0.99)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sklme.inference.effects import random_effects_table
-from sklme.inspection._axes import BLUE, GREY, as_given, name_of, open_axes, short
+from sklme._axes import BLUE, GREY, as_given, name_of, open_axes, short
 
 NAMED = 30  # levels up to which each is named
 

@@ -8,7 +8,7 @@ from sklme._columns import read_columns
 from sklme._rows import check_choice, check_rows, read_response
 from sklme._terms import factor_label
 from sklme.inference._access import choose_factor, open_linear
-from sklme.inspection._axes import BLUE, GREY, PALE, RED, as_given, name_of, open_axes, short, thin
+from sklme._axes import BLUE, GREY, PALE, RED, as_given, name_of, open_axes, short, thin
 
 KINDS = ("fitted", "quantiles", "group")
 NAMED = 24  # groups up to which each has a named box
