@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from sklearn.linear_model import LinearRegression
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -14,6 +15,7 @@ from sklme import (
     LogisticMixedModel,
     OrdinalMixedModel,
 )
+from sklme.evaluation import SiteRecalibrator
 
 # One instance for each kind of specification; the checks feed arrays, so groups are positions.
 ESTIMATORS = [
@@ -31,6 +33,9 @@ ESTIMATORS = [
     LogisticMixedModel(random_effects=[0, -1], link="probit"),
     OrdinalMixedModel(),
     OrdinalMixedModel(random_effects=0),
+    SiteRecalibrator(),
+    SiteRecalibrator(site=0, cv=5),
+    SiteRecalibrator(LinearRegression(), site=0, method="slope", cv=5),
 ]
 
 # Public checks that hold for any estimator but are not run by check_estimator in scikit-learn 1.9.

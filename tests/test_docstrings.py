@@ -14,6 +14,8 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 
 import sklme
 import sklme.datasets
+import sklme.evaluation
+import sklme.reliability
 
 docscrape = pytest.importorskip("numpydoc.docscrape")
 validate = pytest.importorskip("numpydoc.validate").validate
@@ -41,7 +43,7 @@ def public_methods(cls):
     return {n: f for n, f in found.items() if inspect.isfunction(f) and not n.startswith("_")}
 
 
-OBJECTS = public_objects(sklme, sklme.datasets)
+OBJECTS = public_objects(sklme, sklme.datasets, sklme.evaluation, sklme.reliability)
 METHODS = {
     f"{name}.{method}": function
     for name, thing in OBJECTS.items()

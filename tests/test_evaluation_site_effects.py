@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from scipy import stats
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import roc_auc_score
 
-from sklme.evaluation import site_separability
+from sklme import LinearMixedModel
+from sklme.evaluation import site_separability, variance_by_site
 from sklme.evaluation.site_effects import _influence
 
 
@@ -83,7 +85,7 @@ def test_any_classifier(estimator):
 @pytest.mark.parametrize(
     "X, message",
     [
-        (table().assign(site="one"), "all 240 rows are of site 'one'"),
+        (table().assign(site="one"), 'all 240 rows are of site "one"'),
         (table().assign(b="x"), "column 'b' is not numeric: name it as site or groups"),
         (table()[["site"]], "no feature besides"),
         (table().assign(b=np.inf), "column 'b' is infinite in row 0"),
@@ -92,3 +94,46 @@ def test_any_classifier(estimator):
 def test_bad_input_is_named(X, message):
     with pytest.raises(ValueError, match=message):
         site_separability(X, "site")
+
+
+# Feature by feature -----------------------------------------------------------------------------
+
+
+def test_shares_are_those_of_linear_mixed_models():
+    X = table(0.3, n=20).sample(70, random_state=0)
+    found = variance_by_site(X, "site")
+    for name in "abc":
+        model = LinearMixedModel("site").fit(X[["site"]], X[name])
+        between = model.covariance_["site"].item()
+        assert_allclose(found.loc[name, "between"], between, rtol=1e-5, atol=1e-9)
+        assert_allclose(found.loc[name, "within"], model.residual_variance_, rtol=1e-6)
+    assert_allclose(found["share"], found["between"] / (found["between"] + found["within"]))
+
+
+def test_exact_limits_are_where_the_f_test_of_the_share_rejects():
+    """Of balanced sites the limits are (F / F_q - 1) / (F / F_q - 1 + n), Searle (1971)."""
+    X = table(0.3, n=20)
+    found = variance_by_site(X, "site", confidence_level=0.9)
+    groups = [values["a"].to_numpy() for _, values in X.groupby("site")]
+    F = stats.f_oneway(*groups)
+    ratio = F.statistic / stats.f.ppf([0.95, 0.05], 3, 76)
+    assert_allclose(found.loc["a", ["lower", "upper"]], (ratio - 1) / (ratio - 1 + 20), rtol=1e-8)
+    assert_allclose(found.loc["a", "p_value"], F.pvalue, rtol=1e-8)
+
+
+def test_features_that_tell_nothing_say_so():
+    X = table(0.5, n=20).assign(constant=1.0, empty=np.nan)
+    X["one site"] = X["a"].where(X["site"] == "site 1")
+    X["a"] = X["a"].where(X["site"] != "site 1")
+    found = variance_by_site(X, "site")
+    assert found["reason"].to_dict() == {
+        "a": "",
+        "b": "",
+        "c": "",
+        "constant": "it is constant",
+        "empty": "all values are missing",
+        "one site": "no two sites have values to compare",
+    }
+    assert found.loc["a", ["n", "n_sites"]].tolist() == [60, 3]
+    alone = variance_by_site(X[["a", "site"]].dropna(), "site")
+    assert_allclose(found.loc["a", ["share", "lower"]], alone.loc["a", ["share", "lower"]])

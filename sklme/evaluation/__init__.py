@@ -5,7 +5,7 @@ from sklme.evaluation.cross_site import cross_site_validate
 from sklme.evaluation.meta import random_effects_meta, shrunken_estimates
 from sklme.evaluation.recalibration import SiteRecalibrator
 from sklme.evaluation.result import CrossSiteResult
-from sklme.evaluation.site_effects import site_separability
+from sklme.evaluation.site_effects import site_separability, variance_by_site
 
 __all__ = [
     "CrossSiteDisplay",
@@ -15,4 +15,5 @@ __all__ = [
     "random_effects_meta",
     "shrunken_estimates",
     "site_separability",
+    "variance_by_site",
 ]
