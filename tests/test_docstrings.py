@@ -88,7 +88,7 @@ def fitted(estimator_class):
     X = pd.DataFrame({"site": np.repeat(list("abcdef"), 10), "age": rng.normal(size=60)})
     counts = rng.poisson(3, size=60) + 2 * (X["site"] == "a").to_numpy()
     estimator = estimator_class()
-    known = {"random_effects", "site"} & set(estimator.get_params())
+    known = {"random_effects", "site", "subject"} & set(estimator.get_params())
     estimator = clone(estimator).set_params(**dict.fromkeys(known, "site"))
     return estimator.fit(X, counts > 3 if is_classifier(estimator) else counts.astype(float))
 
