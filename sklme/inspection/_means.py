@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from sklme._axes import COLORS, MARKERS, name_of, open_axes, response_of, short
 from sklme.inference._access import open_model
 from sklme.inference.means import marginal_means
-from sklme._axes import COLORS, MARKERS, name_of, open_axes, response_of, short
 
 
 class MarginalMeansDisplay:

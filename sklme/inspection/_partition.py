@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from sklme._axes import COLORS, PALE, open_axes, short
 from sklme.inference._access import open_model
 from sklme.inference.variance import DISTRIBUTION, RESIDUAL, r_squared, variance_table
-from sklme._axes import COLORS, PALE, open_axes, short
 
 NAMED = 30  # bars up to which each is named
 ROOM = 0.07  # least share whose number fits into its part of a bar

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sklme._axes import BLUE, GREY, RED, as_given, open_axes, response_of, short
 from sklme._columns import read_columns
 from sklme._rows import check_rows, read_response
 from sklme._terms import factor_label
 from sklme.inference._access import Fitted, choose_factor, open_model
 from sklme.inference._generalized import GeneralizedFitted
-from sklme._axes import BLUE, GREY, RED, as_given, open_axes, response_of, short
 
 PANELS = 12  # groups that are drawn where more are there
 STYLES = {

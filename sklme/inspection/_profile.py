@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
+from sklme._axes import BLUE, GREY, RED, as_given, open_axes, short
 from sklme._rows import check_choice
 from sklme.inference._access import check_level
 from sklme.inference.intervals import profile
-from sklme._axes import BLUE, GREY, RED, as_given, open_axes, short
 
 LEVELS = (0.5, 0.8, 0.95, 0.99)
 

@@ -3,10 +3,10 @@
 import numpy as np
 from scipy import stats
 
+from sklme._axes import BLUE, PALE, RED, as_given, open_axes, response_of, thin
 from sklme._rows import check_choice
 from sklme.inference._access import open_model
 from sklme.inference.residuals import quantile_residuals
-from sklme._axes import BLUE, PALE, RED, as_given, open_axes, response_of, thin
 
 KINDS = ("quantiles", "fitted")
 QUARTILES = (0.25, 0.5, 0.75)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sklme.inference.effects import random_effects_table
 from sklme._axes import BLUE, GREY, as_given, name_of, open_axes, short
+from sklme.inference.effects import random_effects_table
 
 NAMED = 30  # levels up to which each is named
 

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from sklme._axes import BLUE, GREY, PALE, RED, as_given, name_of, open_axes, short, thin
 from sklme._columns import read_columns
 from sklme._rows import check_choice, check_rows, read_response
 from sklme._terms import factor_label
 from sklme.inference._access import choose_factor, open_linear
-from sklme._axes import BLUE, GREY, PALE, RED, as_given, name_of, open_axes, short, thin
 
 KINDS = ("fitted", "quantiles", "group")
 NAMED = 24  # groups up to which each has a named box
