@@ -63,6 +63,15 @@ TABLES = {
         ["temp", "contact", "bottle", "judge"],
         {"temp": 2, "contact": 2, "bottle": 8, "judge": 9},
     ),
+    "theophylline": (132, "conc", ["Subject", "Wt", "Dose", "Time"], {"Subject": 12}),
+    "orange": (35, "circumference", ["Tree", "age"], {"Tree": 5}),
+    "indomethacin": (66, "conc", ["Subject", "time"], {"Subject": 6}),
+    "phenobarbital": (
+        155,
+        "conc",
+        ["Subject", "Wt", "Apgar", "ApgarInd", "time"],
+        {"Subject": 59, "ApgarInd": 2},
+    ),
     "mriqc": (1101, "rating", None, {"site": 17}),
 }
 

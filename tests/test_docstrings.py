@@ -15,6 +15,8 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 import sklme
 import sklme.datasets
 import sklme.evaluation
+import sklme.nonlinear
+import sklme.pharmacokinetics
 import sklme.reliability
 
 docscrape = pytest.importorskip("numpydoc.docscrape")
@@ -43,7 +45,10 @@ def public_methods(cls):
     return {n: f for n, f in found.items() if inspect.isfunction(f) and not n.startswith("_")}
 
 
-OBJECTS = public_objects(sklme, sklme.datasets, sklme.evaluation, sklme.reliability)
+OBJECTS = public_objects(
+    *(sklme, sklme.datasets, sklme.evaluation, sklme.nonlinear, sklme.pharmacokinetics),
+    sklme.reliability,
+)
 METHODS = {
     f"{name}.{method}": function
     for name, thing in OBJECTS.items()
@@ -53,7 +58,7 @@ METHODS = {
 ESTIMATORS = {
     name: thing
     for name, thing in OBJECTS.items()
-    if inspect.isclass(thing) and issubclass(thing, BaseEstimator)
+    if inspect.isclass(thing) and issubclass(thing, BaseEstimator) and hasattr(thing, "fit")
 }
 
 
@@ -88,7 +93,7 @@ def fitted(estimator_class):
     X = pd.DataFrame({"site": np.repeat(list("abcdef"), 10), "age": rng.normal(size=60)})
     counts = rng.poisson(3, size=60) + 2 * (X["site"] == "a").to_numpy()
     estimator = estimator_class()
-    known = {"random_effects", "site", "subject"} & set(estimator.get_params())
+    known = {"random_effects", "site", "subject", "group"} & set(estimator.get_params())
     estimator = clone(estimator).set_params(**dict.fromkeys(known, "site"))
     return estimator.fit(X, counts > 3 if is_classifier(estimator) else counts.astype(float))
 

@@ -43,7 +43,9 @@ ALSO = {
     "_tables": {"pandas"},
     "_summary": {"pandas"},
     "_engine.kernels": {"numba"},
-    "pharmacokinetics": {"sklme.nonlinear"},
+    # Models with tables by name and pictures of their own.
+    "nonlinear": {"pandas"},
+    "pharmacokinetics": {"pandas", "sklme.nonlinear"},
     "formula": {"formulaic"},
     "distributed": {"dask", "pyarrow"},
     "inspection": {"sklme.inference"},

@@ -20,6 +20,12 @@ from sklme.datasets._generalized import (
     load_wine_bitterness,
 )
 from sklme.datasets._mriqc import load_mriqc
+from sklme.datasets._pharmacokinetics import (
+    load_indomethacin,
+    load_orange,
+    load_phenobarbital,
+    load_theophylline,
+)
 from sklme.datasets._simulate import make_grouped_regression
 
 __all__ = [
@@ -29,14 +35,18 @@ __all__ = [
     "load_dyestuff",
     "load_dyestuff2",
     "load_grouseticks",
+    "load_indomethacin",
     "load_insteval",
     "load_machines",
     "load_mriqc",
+    "load_orange",
     "load_orthodont",
     "load_pastes",
     "load_penicillin",
+    "load_phenobarbital",
     "load_salamanders",
     "load_sleepstudy",
+    "load_theophylline",
     "load_verbagg",
     "load_wine_bitterness",
     "make_grouped_regression",

@@ -1,0 +1,120 @@
+"""One compartment between events, in closed form: three terms whose coefficients are recursive.
+
+The coefficients, few, are differentiated by a complex step (Squire and Trapp 1998, "Using complex
+variables to estimate derivatives of real functions", SIAM Review 40(1)); the exponentials at the
+samples, which cost most, by hand.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklme.pharmacokinetics._exponentials import convolve, decay
+from sklme.pharmacokinetics._merge import comes_before
+from sklme.pharmacokinetics._walk import find_events, running, walk
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """f = decaying e^-rate t + absorbed phi(t) + infused t u(rate t), t from the last event on.
+
+    start : (..., N, P), when each event is
+    record : (..., N, P), the dose that it belongs to
+    rate, absorption : (..., N, 1)
+    decaying, absorbed, infused : (..., N, P); None without a depot, without infusions
+    """
+
+    start: np.ndarray
+    record: np.ndarray
+    rate: np.ndarray
+    absorption: np.ndarray | None
+    decaying: np.ndarray
+    absorbed: np.ndarray | None
+    infused: np.ndarray | None
+
+    def split(self, step):
+        """Real parts, and slopes along the complex steps that the first axis holds."""
+        real, slopes = dict(vars(self)), dict.fromkeys(vars(self))
+        for name, part in vars(self).items():
+            if part is not None and np.iscomplexobj(part):
+                real[name], slopes[name] = part[0].real, part.imag / step
+        if slopes["start"] is not None:
+            real["record"] = self.record[0]
+        return Pieces(**real), Pieces(**slopes)
+
+
+def build_pieces(individual, records):
+    """The Pieces of individuals (..., N, 1) with one compartment."""
+    system, events = individual.system, find_events(individual, records)
+    inputs = running(events.keep, events.change)
+    states = walk(system, events.start, events.keep, events.jump, inputs)
+    ka, absorbed, infused = system.absorption, None, None
+    if ka is not None:
+        absorbed = ka * states[..., 0]
+    if inputs is not None:
+        infused = inputs.sum(axis=-1)
+        absorbed = None if ka is None else absorbed - inputs[..., 1]
+    rate = system.rates[..., 0]
+    return Pieces(events.start, events.record, rate, ka, states[..., -1], absorbed, infused)
+
+
+def evaluate(pieces, records):
+    """f (..., N, n)."""
+    at = _AtSamples(pieces, records)
+    e, u, _ = decay(pieces.rate * at.time)
+    f = at.pick(pieces.decaying) * e
+    if pieces.absorbed is not None:
+        phi, _, _ = convolve(pieces.rate, pieces.absorption, at.time)
+        f = f + at.pick(pieces.absorbed) * phi
+    if pieces.infused is not None:
+        f = f + at.pick(pieces.infused) * (at.time * u)
+    return at.alive(f)
+
+
+def differentiate(pieces, records, step):
+    """f (..., N, n) and its slopes (p, ..., N, n) along the complex steps of the Pieces."""
+    pieces, slopes = pieces.split(step)
+    at = _AtSamples(pieces, records)
+    t = at.time
+    e, u, v = decay(pieces.rate * t)
+    f = at.pick(pieces.decaying) * e
+    by_rate, by_time, terms = -t * f, -pieces.rate * f, [(e, slopes.decaying)]
+    if pieces.absorbed is not None:
+        absorbed = at.pick(pieces.absorbed)
+        phi, by_own, by_ka = convolve(pieces.rate, pieces.absorption, t)
+        f = f + absorbed * phi
+        by_rate = by_rate + absorbed * by_own
+        by_time = by_time + absorbed * (e - pieces.absorption * phi)
+        terms += [(phi, slopes.absorbed), (absorbed * by_ka, slopes.absorption)]
+    if pieces.infused is not None:
+        infused, held = at.pick(pieces.infused), t * u
+        f = f + infused * held
+        by_rate = by_rate - infused * (t * t * v)
+        by_time = by_time + infused * e
+        terms += [(held, slopes.infused)]
+    terms += [(by_rate, slopes.rate), (-by_time, slopes.start)]
+    gradient = sum(part * at.pick(slope) for part, slope in terms if slope is not None)
+    return at.alive(f), at.alive(gradient)
+
+
+class _AtSamples:
+    """The piece that each sample is in, and the time since it began (..., N, n)."""
+
+    def __init__(self, pieces, records):
+        self.count = comes_before(pieces.start, pieces.record, records).sum(axis=-1)
+        self.dead = None if self.count.all() else self.count == 0
+        self.index = np.maximum(self.count - 1, 0)
+        time = records.samples - self.pick(pieces.start)
+        self.time = np.where(time.real > 0, time, 0.0)
+
+    def pick(self, value):
+        """Of values (..., N, P) that of the piece; of the first one before all events."""
+        if value.shape[-1] == 1:
+            return value
+        ndim = max(value.ndim, self.index.ndim)
+        grow = lambda x: x.reshape((1,) * (ndim - x.ndim) + x.shape)
+        return np.take_along_axis(grow(value), grow(self.index), axis=-1)
+
+    def alive(self, f):
+        """0 before all events."""
+        return f if self.dead is None else np.where(self.dead, 0.0, f)
