@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sklme._engine.nlme.fit import Fit
+from sklme._engine.nlme.importance import sample_likelihood
 from sklme._engine.nlme.lindstrom import alternate
 from sklme._engine.nlme.methods import Method, Objective
 from sklme._engine.nlme.saem import saem
-from sklme._engine.nlme.sampling import importance_sampling
-
-DRAWS = 3000  # of importance sampling
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,7 @@ def estimate_saem(data, parameters, pattern, *, fixed_beta, fixed_sigma, seed, v
         progress=_print_phase if verbose else None,
     )
     place = Objective(data, found.search, Method("focei")).look(found.theta)
-    options = {"n_draws": DRAWS, "seed": 0, "start": place.u}
-    sampled = importance_sampling(data, found.parameters, **options)
+    sampled = sample_likelihood(found)
     record = _record(found, "focei", found.theta, place.u, len(found.trace), sampled.value)
     record = replace(record, values=sampled.values, gradients=place.gradients)
     return Estimate(record, error=0.5 * sampled.error)

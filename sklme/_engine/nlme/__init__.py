@@ -10,6 +10,9 @@ standard_errors.standard_errors     of a Fit: sandwich, hessian or outer product
 conditional.condition               modes, covariance and parameters of any subjects, new ones too
 conditional.residuals, shrinkage    predictions, weighted and conditional weighted residuals
 sampling.importance_sampling        -2 log L without linearisation, with its Monte Carlo error
+saem.saem, importance.sample_likelihood
+                                    stochastic approximation EM, and -2 log L around its draws
+lindstrom.alternate                 least squares and linear mixed models in turn
 objective.laplace, first_order.first_order, quadrature.quadrature
                                     one evaluation of -2 log L by subject, with its exact gradient
 modes.find_modes                    the modes at a point.Point, a record at its parameters

@@ -54,13 +54,21 @@ class Centred:
 
 
 def centre(data: Data, search: Search) -> Centred:
-    """Find which coefficients move the mean of the effects."""
+    """Find which coefficients move the mean of the effects.
+
+    Raises
+    ------
+    ValueError
+        If the effects that have a variance are not free to vary.
+    """
     active = np.diag(search.start.Omega) > 0
+    if active.any() and np.linalg.eigvalsh(_correlations(search.start.Omega, active))[0] < 1e-10:
+        raise ValueError("Omega is not positive definite at the start among effects that vary")
     B = data.B[..., active]
     N, P, Q = data.n_subjects, data.C.shape[-1], B.shape[-1]
-    A, spanned = np.zeros((N, Q, P)), np.ones(P, bool)
+    A, spanned = np.zeros((N, Q, P)), np.full(P, Q > 0)
     first = np.argsort(-(B != 0).any(axis=2).sum(axis=(0, 1)), kind="stable")
-    for i in range(N):
+    for i in range(N if Q else 0):
         flat = B[i].reshape(-1, Q)
         chosen = _independent(flat, first)
         columns = data.C[i].reshape(-1, P)
@@ -84,3 +92,9 @@ def _independent(columns: np.ndarray, order: np.ndarray) -> list[int]:
             kept.append(int(k))
             basis = np.column_stack([basis, rest / size])
     return kept
+
+
+def _correlations(Omega: np.ndarray, active: np.ndarray) -> np.ndarray:
+    chosen = Omega[np.ix_(active, active)]
+    size = np.sqrt(np.diag(chosen))
+    return chosen / np.outer(size, size)

@@ -72,7 +72,8 @@ def alternate(
         raise ValueError("the alternating algorithm is not possible with censored observations")
     state = _State(data, search(start, pattern, fixed_beta, fixed_sigma), reml)
     change, iteration, message = np.inf, 0, "max_iter reached"
-    for iteration in range(1, max_iter + 1):
+    while iteration < max_iter:
+        iteration += 1
         descended = state.least_squares()
         found, change = state.linear_model()
         if not np.isfinite(change):

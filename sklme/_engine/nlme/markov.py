@@ -14,7 +14,7 @@ import numpy as np
 
 from sklme._engine.nlme.centred import Centred
 from sklme._engine.nlme.derivatives import predict
-from sklme._engine.nlme.errors import values, variance
+from sklme._engine.nlme.errors import LEAST, Variance, coefficients, values
 from sklme._engine.nlme.methods import Method
 from sklme._engine.nlme.objective import Peak
 from sklme._engine.nlme.parameters import Parameters
@@ -35,6 +35,9 @@ class Target:
         self.offset, self.mean = model.offset(parameters), model.mean(parameters)
         self.L = np.linalg.cholesky(model.Omega(parameters))
         self.whiten = np.linalg.inv(self.L).T
+        data = model.data
+        c = coefficients(data.errors, parameters.sigma)[0]
+        self.quadratic = c[0] if data.endpoint is None else np.moveaxis(c[data.endpoint], -1, 0)
 
     def predict(self, z: np.ndarray) -> np.ndarray:
         """f (chains, N, n)."""
@@ -45,8 +48,14 @@ class Target:
         """-2 log density of the rows, (chains, N); infinite where it is no number."""
         data = self.model.data
         with np.errstate(all="ignore"):
-            total = values(data, f, variance(data, self.parameters.sigma, f)).sum(axis=-1)
+            total = values(data, f, Variance(self._variance(f), 0.0, 0.0)).sum(axis=-1)
         return np.where(np.isfinite(total), total, np.inf)
+
+    def _variance(self, f: np.ndarray) -> np.ndarray:
+        """Of each row; of all alike where it does not move with f."""
+        c0, c1, c2 = self.quadratic
+        moves = np.any(c1) or np.any(c2)
+        return np.maximum(c0 + f * (c1 + f * c2) if moves else c0 * np.ones((1, 1)), LEAST)
 
     def penalty(self, z: np.ndarray) -> np.ndarray:
         """-2 log density of z without constants, (chains, N)."""
@@ -69,17 +78,10 @@ class Spread:
 
 
 class Around:
-    """Proposals from a t distribution around the modes, whatever the draws are."""
+    """Proposals from a t distribution around a center (N, Q), whatever the draws are."""
 
-    def __init__(self, target: Target, start: np.ndarray | None = None):
-        model, method = target.model, Method("focei")
-        point = method.point(model.data, target.parameters)
-        modes = method.modes(point, start)
-        peak = Peak(point, modes, exact=False)
-        eta = (modes.u @ point.L.T)[:, model.active]
-        covariance = peak.covariance[:, model.active][:, :, model.active]
-        self.u, self.center = modes.u, target.mean + eta
-        self.root = np.linalg.cholesky(covariance)
+    def __init__(self, center: np.ndarray, covariance: np.ndarray):
+        self.center, self.root = center, np.linalg.cholesky(covariance)
         self.inverse = np.linalg.inv(self.root)
 
     def draw(self, n_chains: int, rng: np.random.Generator) -> np.ndarray:
@@ -92,6 +94,16 @@ class Around:
         """-2 log density of the proposal without constants."""
         w = (self.inverse @ (z - self.center)[..., None])[..., 0]
         return (DEGREES + w.shape[-1]) * np.log1p((w * w).sum(axis=-1) / DEGREES)
+
+
+def around_modes(target: Target) -> Around:
+    """Around the mode of each subject, with the curvature there."""
+    model, method = target.model, Method("focei")
+    point = method.point(model.data, target.parameters)
+    modes = method.modes(point)
+    covariance = Peak(point, modes, exact=False).covariance
+    eta = (modes.u @ point.L.T)[:, model.active]
+    return Around(target.mean + eta, covariance[:, model.active][:, :, model.active])
 
 
 @dataclass

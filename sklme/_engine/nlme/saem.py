@@ -16,13 +16,14 @@ import numpy as np
 
 from sklme._engine.nlme.centred import Centred, centre
 from sklme._engine.nlme.data import Data
-from sklme._engine.nlme.markov import Around, Spread, Target, begin
+from sklme._engine.nlme.errors import LEAST, variance
+from sklme._engine.nlme.markov import Chains, Spread, Target, around_modes, begin
 from sklme._engine.nlme.parameters import Parameters, Pattern, Search, check_parameters, search
 from sklme._engine.nlme.sufficient import Moments, Step, keep_frozen
 
 Progress = Callable[[int, str, Parameters], object]
 
-TOGETHER = 100  # subjects times chains, at least
+TOGETHER = 75  # subjects times chains, at least
 SETTLING = 5  # sweeps before the first maximisation
 WINDOW = 50  # iterations whose means are compared
 STEADY = 0.5  # standard errors that these may differ by
@@ -30,6 +31,7 @@ EXPLORE = (150, 500)  # least and most iterations of exploration
 SMOOTH, ROUNDS = 200, 3  # iterations of the first round of smoothing; each later one is as long
 DECAY = 0.85  # the weight of iteration k of smoothing is k^-DECAY
 SKIPPED = 0.25  # the share of smoothing that is not averaged
+LOST, LONGER = 0.5, 250  # a movement above this calls for so many more iterations of exploration
 FALL = 0.95  # a variance falls at most by this factor in the first part of the exploration
 REFRESH = (0, 5, 20, 50)  # iterations at which modes are searched anew
 
@@ -55,7 +57,7 @@ class StochasticFit:
     """The estimates and how they were found.
 
     theta : search.pack(parameters); search.labels say what its entries are
-    trace (iterations, len(theta)) : of exploration and smoothing, n_explore and n_smooth of them
+    trace (iterations, len(theta)) : n_smooth iterations of the last smoothing and n_explore before
     eta (N, Q), covariance (N, Q, Q) : mean and covariance of eta given the rows of its subject
     movement : how far another step of EM moves theta, in standard errors as if eta were observed
     """
@@ -108,6 +110,8 @@ def saem(
     """
     check_parameters(data, start)
     model = centre(data, search(start, pattern, fixed_beta, fixed_sigma))
+    if not model.active.any():
+        raise ValueError("SAEM needs an effect with a variance: without any, use another method")
     L = n_chains or max(1, -(-TOGETHER // data.n_subjects))
     run = _Run(model, L, kernels, np.random.default_rng(random_state), progress, smooth)
     run.settle()
@@ -129,8 +133,10 @@ class _Run:
 
     def settle(self) -> None:
         """Sweeps at the start."""
+        _check_rows(self.chains)
+        self.refresh()
         for _ in range(SETTLING):
-            self.sweep()
+            self.chains.sweep(self.kernels.times)
         lost = ~np.isfinite(self.chains.loss).any(axis=0)
         if lost.any():
             raise ValueError(
@@ -139,19 +145,18 @@ class _Run:
             )
         self.moments = self.step.measure(self.chains)
 
-    def sweep(self) -> None:
-        """One iteration of the chains, around the modes too at first."""
-        k, chains = len(self.trace), self.chains
-        if k < self.kernels.modes and k in REFRESH:
-            chains.around = Around(chains.target)
-        if k >= self.kernels.modes:
-            chains.around = None
-        chains.sweep(self.kernels.times)
+    def refresh(self) -> None:
+        """Look for the modes where draws are proposed around them."""
+        k, wanted = len(self.trace), self.kernels.modes
+        if k >= wanted:
+            self.chains.around = None
+        elif k in REFRESH:
+            self.chains.around = around_modes(self.chains.target)
 
     def advance(self, gain: float, fall: float | None, phase: str) -> bool:
         """One iteration; whether the search goes on."""
         assert self.moments is not None
-        self.sweep()
+        self.chains.sweep(self.kernels.times)
         fresh = self.step.measure(self.chains)
         self.moments = self.moments.toward(fresh, gain)
         parameters = self.parameters
@@ -165,6 +170,7 @@ class _Run:
         self.trace.append(_pack(self.search, found))
         stop = self.progress is not None and self.progress(len(self.trace), phase, found)
         self.message = "stopped by the callback" if stop else self.message
+        self.refresh()
         return not stop
 
     def move(self, parameters: Parameters) -> None:
@@ -172,10 +178,10 @@ class _Run:
         self.parameters = parameters
         self.chains.aim(Target(self.model, parameters), moved=self.step.along is not None)
 
-    def explore(self, n_iterations: int | None) -> None:
-        """Until the means of windows differ no more."""
+    def explore(self, n_iterations: int | None, *, slowly: bool = True) -> None:
+        """Until the means of windows differ no more; at first variances fall slowly."""
         most = EXPLORE[1] if n_iterations is None else n_iterations
-        slow = EXPLORE[0] // 2 if n_iterations is None else n_iterations // 2
+        slow = (EXPLORE[0] if n_iterations is None else n_iterations) // 2 * slowly
         for k in range(1, most + 1):
             if not self.advance(1.0, FALL if k <= slow else None, "exploration"):
                 break
@@ -209,6 +215,21 @@ class _Run:
             self.move(self.search.unpack(np.mean(kept, axis=0)))
 
 
+def _check_rows(chains: Chains) -> None:
+    """Whether every row has a variance in some draw."""
+    data, sigma = chains.target.model.data, chains.target.parameters.sigma
+    none = (variance(data, sigma, chains.f).R <= LEAST) | (
+        data.on_log & (chains.f <= np.log(LEAST))
+    )
+    zero = data.mask & none.all(axis=0)
+    if zero.any():
+        i, j = np.argwhere(zero)[0]
+        raise ValueError(
+            f"row {j} of subject number {i} is predicted to be zero, where its error has no "
+            "variance: leave such rows out, or use an error with an additive part"
+        )
+
+
 @dataclass(frozen=True)
 class _Check:
     """Draws at fixed parameters: the effects, and where another step of EM would go."""
@@ -239,14 +260,20 @@ def _check(run: _Run, n_draws: int) -> _Check:
 def _finish(run: _Run, n_smooth: int | None, n_draws: int, tol: float) -> StochasticFit:
     """Rounds of smoothing until another step of EM moves little."""
     length, rounds = (SMOOTH, ROUNDS) if n_smooth is None else (n_smooth, 1)
+    done = 0
     for k in range(rounds):
         if not run.message:
-            run.smooth(length, k * length)
+            run.smooth(length, done)
             run.average()
         check = _check(run, n_draws)
-        still = not (np.abs(check.movement) < tol).all()
-        if run.message or not still:
+        worst = np.abs(check.movement).max(initial=0.0)
+        still = not worst < tol
+        if run.message or not still or k == rounds - 1:
             break
+        done += length
+        if worst > LOST:
+            run.explore(LONGER, slowly=False)
+            done = 0
     return StochasticFit(
         data=run.model.data,
         search=run.search,
