@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklme._ids import quote
 from sklme.nonlinear import NonlinearMixedModel, Posterior
 from sklme.nonlinear._design import Design, read_rows
 from sklme.nonlinear._frames import frame
@@ -126,10 +127,11 @@ def _check_rows(rows, known):
     if not len(codes):
         raise ValueError("X has no row: give one for each patient")
     if rows.groups.n < len(codes):
-        label = rows.groups.labels[np.argmax(np.bincount(codes) > 1)]
+        repeats = np.bincount(codes)
+        label = quote(rows.groups.labels[np.argmax(repeats > 1)])
         raise ValueError(
-            f"X has {(rows.groups.labels[codes] == label).sum()} rows of the patient {label!r}: a "
-            "dose needs one row for each patient"
+            f"X has {repeats[repeats > 1][0]} rows of the patient {label}: give one row for each "
+            "patient"
         )
     if known is not None:
         refuse_unknown(known, rows.groups)

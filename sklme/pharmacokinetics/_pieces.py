@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklme.pharmacokinetics._exponentials import convolve, decay
-from sklme.pharmacokinetics._merge import comes_before
-from sklme.pharmacokinetics._walk import find_events, running, walk
+from sklme.pharmacokinetics._timetable import Samples, find_timetable
+from sklme.pharmacokinetics._walk import running, walk
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Pieces:
     record : (..., N, P), the dose that it belongs to
     rate, absorption : (..., N, 1)
     decaying, absorbed, infused : (..., N, P); None without a depot, without infusions
+    samples : which event each sample follows, where that does not depend on the parameters
     """
 
     start: np.ndarray
@@ -31,6 +32,7 @@ class Pieces:
     decaying: np.ndarray
     absorbed: np.ndarray | None
     infused: np.ndarray | None
+    samples: Samples | None
 
     def split(self, step):
         """Real parts, and slopes along the complex steps that the first axis holds."""
@@ -45,7 +47,8 @@ class Pieces:
 
 def build_pieces(individual, records):
     """The Pieces of individuals (..., N, 1) with one compartment."""
-    system, events = individual.system, find_events(individual, records)
+    system, timetable = individual.system, find_timetable(individual, records)
+    events = timetable.events
     inputs = running(events.keep, events.change)
     states = walk(system, events.start, events.keep, events.jump, inputs)
     ka, absorbed, infused = system.absorption, None, None
@@ -54,29 +57,42 @@ def build_pieces(individual, records):
     if inputs is not None:
         infused = inputs.sum(axis=-1)
         absorbed = None if ka is None else absorbed - inputs[..., 1]
-    rate = system.rates[..., 0]
-    return Pieces(events.start, events.record, rate, ka, states[..., -1], absorbed, infused)
+    return Pieces(
+        events.start,
+        events.record,
+        system.rates[..., 0],
+        ka,
+        states[..., -1],
+        absorbed,
+        infused,
+        timetable.samples,
+    )
+
+
+def _samples(pieces, records):
+    if pieces.samples is not None:
+        return pieces.samples
+    return Samples.place(pieces.start, pieces.record, records)
 
 
 def evaluate(pieces, records):
     """f (..., N, n)."""
-    at = _AtSamples(pieces, records)
-    e, u, _ = decay(pieces.rate * at.time)
-    f = at.pick(pieces.decaying) * e
+    at = _samples(pieces, records)
+    f = at.pick(pieces.decaying) * np.exp(-pieces.rate * at.time)
     if pieces.absorbed is not None:
         phi, _, _ = convolve(pieces.rate, pieces.absorption, at.time)
         f = f + at.pick(pieces.absorbed) * phi
     if pieces.infused is not None:
-        f = f + at.pick(pieces.infused) * (at.time * u)
+        f = f + at.pick(pieces.infused) * (at.time * decay(pieces.rate * at.time)[1])
     return at.alive(f)
 
 
 def differentiate(pieces, records, step):
     """f (..., N, n) and its slopes (p, ..., N, n) along the complex steps of the Pieces."""
     pieces, slopes = pieces.split(step)
-    at = _AtSamples(pieces, records)
+    at = _samples(pieces, records)
     t = at.time
-    e, u, v = decay(pieces.rate * t)
+    e = np.exp(-pieces.rate * t)
     f = at.pick(pieces.decaying) * e
     by_rate, by_time, terms = -t * f, -pieces.rate * f, [(e, slopes.decaying)]
     if pieces.absorbed is not None:
@@ -87,6 +103,7 @@ def differentiate(pieces, records, step):
         by_time = by_time + absorbed * (e - pieces.absorption * phi)
         terms += [(phi, slopes.absorbed), (absorbed * by_ka, slopes.absorption)]
     if pieces.infused is not None:
+        _, u, v = decay(pieces.rate * t)
         infused, held = at.pick(pieces.infused), t * u
         f = f + infused * held
         by_rate = by_rate - infused * (t * t * v)
@@ -95,26 +112,3 @@ def differentiate(pieces, records, step):
     terms += [(by_rate, slopes.rate), (-by_time, slopes.start)]
     gradient = sum(part * at.pick(slope) for part, slope in terms if slope is not None)
     return at.alive(f), at.alive(gradient)
-
-
-class _AtSamples:
-    """The piece that each sample is in, and the time since it began (..., N, n)."""
-
-    def __init__(self, pieces, records):
-        self.count = comes_before(pieces.start, pieces.record, records).sum(axis=-1)
-        self.dead = None if self.count.all() else self.count == 0
-        self.index = np.maximum(self.count - 1, 0)
-        time = records.samples - self.pick(pieces.start)
-        self.time = np.where(time.real > 0, time, 0.0)
-
-    def pick(self, value):
-        """Of values (..., N, P) that of the piece; of the first one before all events."""
-        if value.shape[-1] == 1:
-            return value
-        ndim = max(value.ndim, self.index.ndim)
-        grow = lambda x: x.reshape((1,) * (ndim - x.ndim) + x.shape)
-        return np.take_along_axis(grow(value), grow(self.index), axis=-1)
-
-    def alive(self, f):
-        """0 before all events."""
-        return f if self.dead is None else np.where(self.dead, 0.0, f)

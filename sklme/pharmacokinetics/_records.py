@@ -1,6 +1,6 @@
 """The doses of the subjects at hand as padded arrays; series are written out dose by dose."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Records:
     main : whether lag time and bioavailability apply
     samples : (N, n), times of the samples in order
     excluded : (N, n, R), samples at the time of a dose that were taken before; None for nowhere
+    kept : what follows from all this alone, worked out once; its values have `take`
     """
 
     time: np.ndarray
@@ -41,13 +42,15 @@ class Records:
     main: np.ndarray
     samples: np.ndarray
     excluded: np.ndarray | None
+    kept: dict = field(default_factory=dict, repr=False, compare=False)
 
     def take(self, subjects):
         """Those of some subjects alone."""
         if subjects is None:
             return self
-        values = (getattr(self, field.name) for field in fields(self))
-        return Records(*(None if value is None else value[subjects] for value in values))
+        values = (getattr(self, field.name) for field in fields(self) if field.name != "kept")
+        kept = {name: value.take(subjects) for name, value in self.kept.items()}
+        return Records(*(None if value is None else value[subjects] for value in values), kept)
 
     @property
     def is_infusion(self):

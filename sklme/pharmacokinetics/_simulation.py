@@ -9,6 +9,7 @@ from sklme.pharmacokinetics._patients import Patients
 from sklme.pharmacokinetics._targets import Grid, Schedule, Target
 from sklme.pharmacokinetics.compartments import _Compartments
 
+PARTS, FEW = 25, 8  # of the grid of times, in closed forms and where each time costs
 FACTOR, MOST = 2.0, 20  # bracketing a dose: how far a step goes, and how many there are
 
 
@@ -37,7 +38,8 @@ class Simulation:
     @property
     def grid(self):
         """Times at which concentrations are taken."""
-        return Grid.of(self.schedule.interval, self.schedule.infusion)
+        n_parts = PARTS if self.is_linear else FEW
+        return Grid.of(self.schedule.interval, self.schedule.infusion, n_parts)
 
     def concentrations(self, i, dose, times):
         """Those of patient i, (n_draws, n_times)."""

@@ -10,7 +10,7 @@ from sklme.pharmacokinetics.dosing import Dosing
 
 TARGETS = ("auc", "average", "trough", "peak", "window")
 TAILS = (0.5, 0.05, 0.95)  # of median, lower and upper
-PANELS, NODES = 25, 8  # of the quadrature over an interval
+NODES = 8  # of the quadrature over a part of an interval
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class Grid:
     interval: float
 
     @classmethod
-    def of(cls, interval, infusion):
+    def of(cls, interval, infusion, n_parts):
         """Parts are short behind the start and the end of an infusion."""
         x, w = np.polynomial.legendre.leggauss(NODES)
-        steps = np.linspace(0.0, 1.0, PANELS + 1) ** 2
+        steps = np.linspace(0.0, 1.0, n_parts + 1) ** 2
         edges = interval * steps
         if infusion and infusion < interval:
             edges = np.concatenate(
