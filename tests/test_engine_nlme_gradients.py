@@ -303,11 +303,29 @@ def test_gradient_and_curvature_of_the_inner_criterion():
     for interaction in (True, False):
         point = Point(data, start, interaction=interaction)
         u = np.random.default_rng(0).standard_normal((12, 3))
-        value, gradient, _ = derive(point, u, np.arange(12))
-        assert_allclose(value, point.criterion(u))
+        at = derive(point, u, np.arange(12))
+        assert_allclose(at.value, point.criterion(u))
         half, h = exact_half(point, u), 1e-5
         for k, step in enumerate(h * np.eye(3)):
             up, down = (derive(point, u + s * step, np.arange(12)) for s in (1.0, -1.0))
-            assert_allclose(gradient[:, k], (up[0] - down[0]) / (2 * h), rtol=1e-6, atol=1e-5)
-            bend = (up[1] - down[1]) / (2 * h)
+            slope = (up.value - down.value) / (2 * h)
+            assert_allclose(at.gradient[:, k], slope, rtol=1e-6, atol=1e-5)
+            bend = (up.gradient - down.gradient) / (2 * h)
             assert_allclose(2.0 * half[:, k], bend, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["foce", "focei", "laplace", "agq"])
+@pytest.mark.parametrize("local", [None, True, False])
+def test_how_modes_move_with_the_parameters(method, local):
+    """By difference quotients, also with effects of occasions."""
+    case = (
+        (*observed("combined"), Pattern.full(3)) if local is None else with_occasions(local=local)
+    )
+    data, start, pattern = case
+    objective = Objective(data, search(start, pattern), Method(method, n_nodes=1))
+    theta = objective.search.pack(start)
+    place = objective.look(theta)
+    for step in 1e-5 * np.eye(len(theta)):
+        up, down = (objective.look(theta + sign * step, place.u).u for sign in (1.0, -1.0))
+        foreseen = place.foresee(theta + step) - place.u
+        assert_allclose(foreseen, 0.5 * (up - down), rtol=1e-4, atol=1e-10)

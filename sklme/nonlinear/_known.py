@@ -82,9 +82,10 @@ class Known:
         return of, places
 
 
-def learn_effects(design, population, method, start=None):
-    """The effects of the groups of a design, given its rows."""
-    found = condition(design.data(), population.parameters(design.n_occasions), method, start=start)
+def learn_effects(design, population, method, start=None, thorough=True):
+    """The effects of the groups of a design, given its rows; `thorough`: look for further modes."""
+    parameters, options = population.parameters(design.n_occasions), {"thorough": thorough}
+    found = condition(design.data(), parameters, method, start=start, **options)
     occasions = design.rows.occasions
     return Known(
         design.groups.table,

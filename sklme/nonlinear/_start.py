@@ -7,9 +7,10 @@ magnitude, also in the units of x and y, and the best of them are improved by le
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
 
+from sklme._engine.nlme.derivatives import natural
 from sklme._engine.nlme.parameters import Parameters
+from sklme.nonlinear._least_squares import minimize_squares, sum_squares
 from sklme.nonlinear.parameters import to_unbounded
 
 TRIED = 1000  # values that are tried for each unknown, at most 4 of them
@@ -17,7 +18,10 @@ IMPROVED = 12  # of the best, by least squares
 TIED, APART = 1.02, 0.05  # starts as good as the best, that differ by a share from one another
 MOST_STARTS = 3  # of these
 MOST_ROWS = 3000  # that the search looks at
+FEW_ROWS = 500  # that are enough to tell which of many values are worth an improvement
 SPREAD = 0.3  # standard deviation of effects on the log or logit scale
+STEP = 1e-6  # of a difference
+LONGEST = 1.0  # step of least squares on the log or logit scale
 EXACT = 1e-10  # residuals below this share of y are no residuals
 LEAST = 1e-8  # the residual error of an exact fit, as a share of y
 
@@ -77,15 +81,15 @@ def find_start(layout, design, y, rng):
 class _Pooled:
     """Least squares over some rows of a design, on the log scale where the error is."""
 
-    def __init__(self, layout, design, y):
-        self.layout, self.design = layout, design
+    def __init__(self, layout, design, y, most_rows=MOST_ROWS):
+        self.layout, self.design, self.every_y = layout, design, y
         self.on_log = layout.error == "lognormal"
         self.mask = design.groups.mask
-        self.some = self._subjects()
+        self.some = self._subjects(most_rows)
         self.seen = self.mask[self.some]
-        padded = y[design.groups.index]
-        self.y = np.log(padded[self.seen]) if self.on_log else padded[self.seen]
-        self.relative = layout.error == "proportional"
+        padded = y[design.groups.index[self.some]][self.seen]
+        self.y = np.log(padded) if self.on_log else padded
+        self.weights = self._weights()
         self.given = np.array([e.initial is not None for e in layout.effects])
         self.base = np.array(
             [
@@ -94,10 +98,11 @@ class _Pooled:
             ]
         )
 
-    def _subjects(self):
-        """The first subjects, with about as many rows as are looked at."""
-        sizes = np.cumsum(self.mask.sum(axis=1))
-        return np.arange(max(1, int(np.searchsorted(sizes, MOST_ROWS, side="right"))))
+    def _subjects(self, most_rows):
+        """Subjects from all over the table, with about as many rows as are looked at."""
+        sizes = self.mask.sum(axis=1)
+        n = max(1, int(len(sizes) * min(1.0, most_rows / sizes.sum())))
+        return np.unique(np.linspace(0, len(sizes) - 1, n).astype(int))
 
     def _unbounded(self, k, effect):
         if k >= len(self.layout.parameters):
@@ -137,15 +142,13 @@ class _Pooled:
             return [self.base]
         start = getattr(self.design.structure, "start", None)
         if start is not None:
-            return [self._ready(start(self.design.rows.y[self.design.groups.index], self.mask))]
+            return [self._ready(start(self.every_y[self.design.groups.index], self.mask))]
         tried = self._tried(rng)
-        with np.errstate(all="ignore"):
-            loss = np.concatenate(
-                [self._loss(part) for part in np.array_split(tried, max(1, len(tried) // 200))]
-            )
+        quick = _Pooled(self.layout, self.design, self.every_y, FEW_ROWS)
+        parts = np.array_split(tried, max(1, len(tried) // 200))
+        loss = np.concatenate([sum_squares(quick.residuals(part)) for part in parts])
         order = np.argsort(loss)[:IMPROVED]
-        ends = [self._improve(tried[k]) for k in order if np.isfinite(loss[k])]
-        ends = [end for end in ends if end is not None]
+        ends = self._improve(tried[order[np.isfinite(loss[order])]])
         if not ends:
             names = ", ".join(
                 repr(e.name)
@@ -179,32 +182,57 @@ class _Pooled:
         return beta
 
     def _weights(self):
+        """1, or about 1 / y where the error is relative."""
         size = np.abs(self.y)
         floor = 0.05 * size.max(initial=0.0)
-        return 1.0 / np.maximum(size, floor) if self.relative and floor > 0 else 1.0
+        relative = self.layout.error == "proportional" and floor > 0
+        return 1.0 / np.maximum(size, floor) if relative else 1.0
 
-    def _loss(self, beta):
-        r = (self.predict(beta) - self.y) * self._weights()
-        loss = (r * r).sum(axis=-1)
-        return np.where(np.isfinite(loss), loss, np.inf)
+    def residuals(self, beta):
+        """Weighted residuals (..., rows) at beta (..., P)."""
+        with np.errstate(all="ignore"):
+            return (self.predict(beta) - self.y) * self.weights
 
-    def _improve(self, beta):
-        free = ~self.given
+    def _improve(self, tried):
+        """[(sum of squares, beta)] where searches from each beta (k, P) end."""
+        free = np.flatnonzero(~self.given)
 
-        def residuals(x):
-            at = beta.copy()
-            at[free] = x
+        def whole(x):
+            beta = np.tile(self.base, (len(x), 1))
+            beta[:, free] = x
+            return beta
+
+        def derive(x):
+            r, slopes = self._slopes(whole(x), free)
+            return r, slopes * np.reshape(self.weights, (-1, 1))
+
+        parameters = list(self.layout.parameters.values())
+        bounded = [k < len(parameters) and parameters[k].transform != "identity" for k in free]
+        longest = np.where(bounded, LONGEST, np.inf)
+        residuals = lambda x: self.residuals(whole(x))
+        x, loss = minimize_squares(residuals, derive, tried[:, free], longest)
+        return [end for end in zip(loss, whole(x), strict=True) if np.isfinite(end[0])]
+
+    def _slopes(self, beta, free):
+        """Residuals and the derivatives of predictions (k, rows, free) at beta (k, P)."""
+        C, structure = self.design.C[self.some], self.design.structure
+        if C.shape[1] == 1 and hasattr(structure, "jacobian"):
+            phi = np.einsum("ijqp,kp->kijq", C, beta)
             with np.errstate(all="ignore"):
-                r = (self.predict(at) - self.y) * self._weights()
-            return np.where(np.isfinite(r), r, 1e10 * (1.0 + np.abs(self.y).max()))
-
-        try:
-            end = least_squares(residuals, beta[free], x_scale="jac", max_nfev=60)
-        except (ValueError, np.linalg.LinAlgError):
-            return None
-        at = beta.copy()
-        at[free] = end.x
-        return (end.cost, at) if np.isfinite(self._loss(at)) else None
+                psi, turn = natural(phi, self.layout.links)
+                f, by_psi = structure.jacobian(psi, self.some)
+                f, by_phi = f[:, self.seen], (by_psi * turn)[:, self.seen]
+                by_row = C[np.nonzero(self.seen)[0], 0][..., free]
+                slopes = (by_phi[:, :, None] @ by_row)[:, :, 0]
+                if self.on_log:
+                    f, slopes = np.log(np.where(f > 0, f, np.nan)), slopes / f[..., None]
+                return (f - self.y) * self.weights, slopes
+        size = STEP * np.maximum(1.0, np.abs(beta[:, free]))
+        move = size[:, :, None] * np.eye(beta.shape[1])[free]
+        with np.errstate(all="ignore"):
+            ends = [self.predict(beta[:, None] + sign * move) for sign in (1.0, -1.0)]
+            slopes = (ends[0] - ends[1]) / (2.0 * size[:, :, None])
+        return self.residuals(beta), slopes.swapaxes(1, 2)
 
     def _tried(self, rng):
         """Many values of beta, (n, P)."""

@@ -29,6 +29,7 @@ from sklme.nonlinear.posterior import Posterior, individual_parameters
 
 DRAWS = 1000  # of importance sampling in score, with fixed random numbers
 KINDS = ("sandwich", "hessian", "score")
+LOOK_AROUND = ("focei", "foce", "laplace", "agq")  # methods that end with a look for lower modes
 
 
 class NonlinearMixedModel(RegressorMixin, BaseEstimator):
@@ -301,7 +302,9 @@ default="focei"
         self._dosing_of_fit = self.dosing
         self._population = results.population_of(layout, found.fit)
         method = engine_method(self.method, self.n_quadrature)
-        self._remember(design, learn_effects(design, self._population, method, found.fit.u))
+        looked = found.fit.converged and self.method in LOOK_AROUND
+        known = learn_effects(design, self._population, method, found.fit.u, not looked)
+        self._remember(design, known)
         self._record(found, start.unidentified)
         return self
 

@@ -49,7 +49,14 @@ def _list_modes(individual):
         weights = weights / individual.scale[..., None]
     further = (system.absorption, individual.bioavailability, individual.lag, individual.duration)
     numbers = [None if x is None else x[..., None, :, :] for x in further]
-    return [np.moveaxis(system.rates, -1, -3), *numbers], np.moveaxis(weights, -1, -3)
+    return [_modes_first(system.rates), *numbers], _modes_first(weights)
+
+
+def _modes_first(value):
+    """(..., K, N, m) of (..., N, m, K)."""
+    if value.shape[-1] == 1:
+        return value[..., None, :, :, 0]
+    return np.moveaxis(value, -1, -3)
 
 
 def _one_compartment(numbers):
@@ -61,11 +68,10 @@ def _one_compartment(numbers):
 
 def _shift(numbers, p):
     """The numbers with a complex step each, along a new first axis of length p."""
-    shifted, at = [], 0
+    shifted, at, steps = [], 0, (1j * STEP) * np.eye(p)
     for value in numbers:
         if value is not None:
-            step = np.where(np.arange(p) == at, 1j * STEP, 0.0)
-            value, at = value + step.reshape(p, *[1] * value.ndim), at + 1
+            value, at = value + steps[at].reshape(p, *[1] * value.ndim), at + 1
         shifted.append(value)
     return shifted
 

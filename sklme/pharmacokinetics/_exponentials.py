@@ -38,3 +38,12 @@ def convolve(rate, other, time):
     weight = time * np.exp(-slow * time)
     by_slow, by_fast = -time * weight * (u - v), -time * weight * v
     return weight * u, np.where(swap, by_fast, by_slow), np.where(swap, by_slow, by_fast)
+
+
+def absorb(rate, other, time):
+    """The same phi alone."""
+    apart = other - rate
+    if np.iscomplexobj(apart) or np.iscomplexobj(time) or not apart.all():
+        return convolve(rate, other, time)[0]
+    slow, apart = np.minimum(rate, other), np.abs(apart)
+    return np.exp(-slow * time) * (-np.expm1(-apart * time) / apart)

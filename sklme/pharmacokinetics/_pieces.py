@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklme.pharmacokinetics._exponentials import convolve, decay
+from sklme.pharmacokinetics._exponentials import absorb, convolve, decay
 from sklme.pharmacokinetics._timetable import Samples, find_timetable
 from sklme.pharmacokinetics._walk import running, walk
 
@@ -18,15 +18,15 @@ from sklme.pharmacokinetics._walk import running, walk
 class Pieces:
     """f = decaying e^-rate t + absorbed phi(t) + infused t u(rate t), t from the last event on.
 
-    start : (..., N, P), when each event is
-    record : (..., N, P), the dose that it belongs to
+    start : (..., N, P), when each event is; None where `samples` says enough
+    record : (..., N, P), the dose that it belongs to; likewise
     rate, absorption : (..., N, 1)
     decaying, absorbed, infused : (..., N, P); None without a depot, without infusions
     samples : which event each sample follows, where that does not depend on the parameters
     """
 
-    start: np.ndarray
-    record: np.ndarray
+    start: np.ndarray | None
+    record: np.ndarray | None
     rate: np.ndarray
     absorption: np.ndarray | None
     decaying: np.ndarray
@@ -57,9 +57,10 @@ def build_pieces(individual, records):
     if inputs is not None:
         infused = inputs.sum(axis=-1)
         absorbed = None if ka is None else absorbed - inputs[..., 1]
+    known = timetable.samples is not None
     return Pieces(
-        events.start,
-        events.record,
+        None if known else events.start,
+        None if known else events.record,
         system.rates[..., 0],
         ka,
         states[..., -1],
@@ -80,8 +81,7 @@ def evaluate(pieces, records):
     at = _samples(pieces, records)
     f = at.pick(pieces.decaying) * np.exp(-pieces.rate * at.time)
     if pieces.absorbed is not None:
-        phi, _, _ = convolve(pieces.rate, pieces.absorption, at.time)
-        f = f + at.pick(pieces.absorbed) * phi
+        f = f + at.pick(pieces.absorbed) * absorb(pieces.rate, pieces.absorption, at.time)
     if pieces.infused is not None:
         f = f + at.pick(pieces.infused) * (at.time * decay(pieces.rate * at.time)[1])
     return at.alive(f)
@@ -94,21 +94,31 @@ def differentiate(pieces, records, step):
     t = at.time
     e = np.exp(-pieces.rate * t)
     f = at.pick(pieces.decaying) * e
-    by_rate, by_time, terms = -t * f, -pieces.rate * f, [(e, slopes.decaying)]
+    by_rate, terms, phi = -t * f, [(e, slopes.decaying)], None
     if pieces.absorbed is not None:
         absorbed = at.pick(pieces.absorbed)
         phi, by_own, by_ka = convolve(pieces.rate, pieces.absorption, t)
         f = f + absorbed * phi
         by_rate = by_rate + absorbed * by_own
-        by_time = by_time + absorbed * (e - pieces.absorption * phi)
         terms += [(phi, slopes.absorbed), (absorbed * by_ka, slopes.absorption)]
     if pieces.infused is not None:
         _, u, v = decay(pieces.rate * t)
         infused, held = at.pick(pieces.infused), t * u
         f = f + infused * held
         by_rate = by_rate - infused * (t * t * v)
-        by_time = by_time + infused * e
         terms += [(held, slopes.infused)]
-    terms += [(by_rate, slopes.rate), (-by_time, slopes.start)]
+    terms += [(by_rate, slopes.rate)]
+    if slopes.start is not None:
+        terms += [(-_by_time(pieces, at, e, phi), slopes.start)]
     gradient = sum(part * at.pick(slope) for part, slope in terms if slope is not None)
     return at.alive(f), at.alive(gradient)
+
+
+def _by_time(pieces, at, e, phi):
+    """The derivative of f by time, given e^-rate t and phi."""
+    slope = -pieces.rate * at.pick(pieces.decaying) * e
+    if pieces.absorbed is not None:
+        slope = slope + at.pick(pieces.absorbed) * (e - pieces.absorption * phi)
+    if pieces.infused is not None:
+        slope = slope + at.pick(pieces.infused) * e
+    return slope

@@ -1,6 +1,7 @@
 """The doses of the subjects at hand as padded arrays; series are written out dose by dose."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -46,16 +47,30 @@ class Records:
 
     def take(self, subjects):
         """Those of some subjects alone."""
-        if subjects is None:
-            return self
-        values = (getattr(self, field.name) for field in fields(self) if field.name != "kept")
-        kept = {name: value.take(subjects) for name, value in self.kept.items()}
-        return Records(*(None if value is None else value[subjects] for value in values), kept)
+        return self if subjects is None else Some(self, subjects)
 
     @property
     def is_infusion(self):
         """Whether a dose takes time."""
         return (self.rate > 0) | (self.duration > 0) | self.modelled
+
+
+class Some:
+    """The records of some subjects; what is not asked for is not picked."""
+
+    def __init__(self, records, subjects):
+        self._records, self._subjects = records, subjects
+
+    def __getattr__(self, name):
+        value = getattr(self._records, name)
+        value = None if value is None else value[self._subjects]
+        setattr(self, name, value)
+        return value
+
+    @cached_property
+    def kept(self):
+        """What is kept of all subjects, of these."""
+        return {key: value.take(self._subjects) for key, value in self._records.kept.items()}
 
 
 def build_records(dosing, subjects, samples, places, furthest=np.inf):

@@ -1,11 +1,12 @@
 """Events of subjects and the place of samples among them; kept where no parameter moves them."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from sklme.pharmacokinetics._events import Events
 from sklme.pharmacokinetics._merge import comes_before
+from sklme.pharmacokinetics._records import Some
 from sklme.pharmacokinetics._walk import find_events
 
 
@@ -30,6 +31,11 @@ class Samples:
         index = np.maximum(count - 1, 0)
         time = records.samples - _pick(start, index)
         return cls(index, dead, np.where(time.real > 0, time, 0.0))
+
+    def take(self, subjects):
+        """Those of some subjects alone."""
+        dead = None if self.dead is None else self.dead[subjects]
+        return Samples(self.index[subjects], dead, self.time[subjects])
 
     def pick(self, value):
         """Of values (..., N, P) that of the event; of the first one before all events."""
@@ -57,21 +63,17 @@ class Timetable:
 
     def take(self, subjects):
         """That of some subjects alone."""
-        return Timetable(_take(self.events, subjects), _take(self.samples, subjects))
-
-
-def _take(part, subjects):
-    values = {field.name: getattr(part, field.name) for field in fields(part)}
-    return replace(part, **{k: v[subjects] for k, v in values.items() if v is not None})
+        return Timetable(Some(self.events, subjects), self.samples.take(subjects))
 
 
 def find_timetable(individual, records):
     """The Timetable of individuals (..., N, 1); `records` keep one that no parameter moves."""
     moving = (individual.bioavailability, individual.lag, individual.duration)
-    if records.steady.any() or any(x is not None for x in moving):
-        return Timetable(find_events(individual, records))
-    kept, key = records.kept, individual.system.n_states
-    if key not in kept:
-        events = find_events(individual, records)
-        kept[key] = Timetable(events, Samples.place(events.start, events.record, records))
-    return kept[key]
+    moves, key = any(x is not None for x in moving), individual.system.n_states
+    if not moves and key in records.kept:
+        return records.kept[key]
+    events = find_events(individual, records)
+    if moves or records.steady.any():
+        return Timetable(events)
+    samples = Samples.place(events.start, events.record, records)
+    return records.kept.setdefault(key, Timetable(events, samples))

@@ -1,5 +1,7 @@
 """Linear compartment models: which parameters they have and what these mean."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.base import BaseEstimator
 
@@ -82,7 +84,8 @@ class _Compartments(BaseEstimator):
         last = self.compartment_names.index("central")
         records = build_records(check_dosing(dosing), subjects, samples, self._places(), last)
         simple = (records.target[records.amount > 0] <= last).all()
-        return BoundCompartments(self._read, records, order, simple)
+        read = partial(self._read, self.parameter_names)
+        return BoundCompartments(read, records, order, simple)
 
     def _places(self):
         """For build_records: place in the state, lag and bioavailability, modelled duration."""
@@ -110,13 +113,12 @@ class _Compartments(BaseEstimator):
             )
         return next(iter(chosen.values()), names[0])
 
-    def _read(self, psi):
-        names = self.parameter_names
+    def _read(self, names, psi):
         if psi.shape[-1] != len(names):
             raise ValueError(
                 f"psi has {psi.shape[-1]} parameters, but the model has {len(names)}: {names}"
             )
-        value = dict(zip(names, np.moveaxis(psi, -1, 0), strict=True))
+        value = {name: psi[..., k] for k, name in enumerate(names)}
         pairs = self._n_compartments - 1
         if self.parametrization == "clearance":
             K, V = value["CL"] / value["V"], value["V"]

@@ -9,6 +9,7 @@ fit.fit                             estimate; returns a Fit
 standard_errors.standard_errors     of a Fit: sandwich, hessian or outer products
 conditional.condition               modes, covariance and parameters of any subjects, new ones too
 conditional.residuals, shrinkage    predictions, weighted and conditional weighted residuals
+discrepancies, simulate             normalised prediction discrepancies; new observations
 sampling.importance_sampling        -2 log L without linearisation, with its Monte Carlo error
 saem.saem, importance.sample_likelihood
                                     stochastic approximation EM, and -2 log L around its draws

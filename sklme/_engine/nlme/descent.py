@@ -7,6 +7,7 @@ optimization calculations", goes on from there. Steps are shortened until they d
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -17,6 +18,7 @@ FLOOR = 1e-3  # the least curvature, of -2 log L over the longest step
 UNSURE = 10.0  # the expected and the updated curvature may disagree by so much at the end
 SHORTEST = 1e-7  # a step of this share that does not descend is the end
 DAMPED = 0.2  # of Powell's update
+FORESEEN = 1.0  # changes of modes, in standard deviations of eta, that their derivative foresees
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Place:
     """Where a search stands: -2 log L, its gradient by subject (N, n), and the modes.
 
     curvature : makes about the second derivative of -2 log L
+    turn : makes du/dtheta (N, Q, n); None where it is not known
     """
 
     theta: np.ndarray
@@ -31,6 +34,7 @@ class Place:
     gradients: np.ndarray
     u: np.ndarray
     curvature: Callable[[], np.ndarray]
+    turn: Callable[[], np.ndarray] | None = None
 
     @property
     def gradient(self) -> np.ndarray:
@@ -41,6 +45,18 @@ class Place:
     def usable(self) -> bool:
         """Whether everything is a number."""
         return bool(np.isfinite(self.value) and np.isfinite(self.gradients).all())
+
+    @cached_property
+    def _turned(self) -> np.ndarray | None:
+        return None if self.turn is None else self.turn()
+
+    def foresee(self, theta: np.ndarray) -> np.ndarray:
+        """About the modes at a theta close by."""
+        if self._turned is None:
+            return self.u
+        move = self._turned @ (theta - self.theta)
+        near = np.abs(move).max(axis=1, initial=0.0) < FORESEEN  # never where it is no number
+        return self.u + np.where(near[:, None], move, 0.0)
 
 
 @dataclass(frozen=True)
@@ -118,7 +134,8 @@ def _shorten(look: Look, place: Place, step, longest, decrement: float) -> Place
     """The first of shorter and shorter steps that descends enough; None if none does."""
     share = min(1.0, 1.0 / max(float((np.abs(step) / longest).max()), 1e-300))
     while share > SHORTEST:
-        new = look(place.theta + share * step, place.u)
+        theta = place.theta + share * step
+        new = look(theta, place.foresee(theta))
         promised = 2.0 * share * decrement
         if new.usable and new.value <= place.value - ENOUGH * promised:
             return new

@@ -9,7 +9,7 @@ from sklme._engine.nlme.descent import Place
 from sklme._engine.nlme.first_order import first_order
 from sklme._engine.nlme.information import expected_curvature
 from sklme._engine.nlme.modes import Modes, find_modes, look_around
-from sklme._engine.nlme.objective import Evaluation, laplace
+from sklme._engine.nlme.objective import Evaluation, laplace, turn_modes
 from sklme._engine.nlme.parameters import Parameters, Search, check_parameters
 from sklme._engine.nlme.point import Point
 from sklme._engine.nlme.quadrature import check_nodes, quadrature
@@ -113,6 +113,7 @@ class Objective:
             gradients,
             at.modes.u,
             lambda: self._curvature(theta, at.modes.u),
+            None if at.peak is None else lambda: self._turn(theta, at),
         )
 
     def gradients(self, theta: np.ndarray, evaluation: Evaluation) -> np.ndarray:
@@ -120,6 +121,16 @@ class Objective:
         g = evaluation.gradient
         assert g is not None
         return self.search.chain(theta, g.beta, g.L, g.log_sigma)
+
+    def _turn(self, theta: np.ndarray, evaluation: Evaluation) -> np.ndarray:
+        assert evaluation.peak is not None
+        N, Q = evaluation.modes.u.shape
+        flat = lambda x: x.reshape(N * Q, *x.shape[2:])
+        turned = turn_modes(evaluation.peak)
+        by_theta = self.search.chain(
+            theta, flat(turned.beta), flat(turned.L), flat(turned.log_sigma)
+        )
+        return by_theta.reshape(N, Q, len(theta))
 
     def _curvature(self, theta: np.ndarray, u: np.ndarray) -> np.ndarray:
         at = np.zeros_like(u) if self.method.name == "fo" else u

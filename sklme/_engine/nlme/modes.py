@@ -6,7 +6,7 @@ stationary in the parameters at the mode but not in the mode itself, whose error
 order through the curvature: hence the tight tolerance.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -33,17 +33,21 @@ class Modes:
     converged: np.ndarray
     n_iterations: int
 
-    def keep_lower(self, other: "Modes") -> "Modes":
-        """For each subject the lower mode of the two."""
-        pick = ~(self.value <= other.value + APART * (1.0 + np.abs(other.value)))
-        if not pick.any():
+    def take(self, which: np.ndarray) -> "Modes":
+        """Some of them."""
+        return Modes(self.u[which], self.value[which], self.converged[which], self.n_iterations)
+
+    def keep_lower(self, other: "Modes", subjects: np.ndarray) -> "Modes":
+        """The lower of the two for some subjects, whose other modes these are."""
+        value = self.value[subjects]
+        lower = ~(value <= other.value + APART * (1.0 + np.abs(other.value)))
+        if not lower.any():
             return self
-        return Modes(
-            np.where(pick[:, None], other.u, self.u),
-            np.where(pick, other.value, self.value),
-            np.where(pick, other.converged, self.converged),
-            max(self.n_iterations, other.n_iterations),
-        )
+        where = np.arange(len(self.u))[subjects][lower]
+        kept = Modes(self.u.copy(), self.value.copy(), self.converged.copy(), self.n_iterations)
+        for name in ("u", "value", "converged"):
+            getattr(kept, name)[where] = getattr(other, name)[lower]
+        return kept
 
 
 def find_modes(
@@ -56,31 +60,34 @@ def find_modes(
     `look_around` for every subject.
     """
     N, Q = len(point.base), point.data.n_effects
-    origin = np.zeros((N, Q))
-    modes = _climb(point, origin if start is None else start, max_iter)
-    if start is not None:
-        reach = np.maximum(np.abs(start), np.abs(modes.u)).max(axis=1, initial=0.0)
-        far = np.flatnonzero((reach > FAR) | ~modes.converged)
-        modes = _also(point, modes, origin, far, max_iter)
-    return look_around(point, modes, np.arange(N)) if thorough else modes
+    origin, everyone = np.zeros((N, Q)), np.arange(N)
+    if start is None:
+        modes = _climb(point, origin, everyone, max_iter)
+    else:
+        far = np.abs(start).max(axis=1, initial=0.0) > FAR
+        starts, subjects = np.concatenate([start, origin[far]]), np.append(everyone, everyone[far])
+        found = _climb(point, starts, subjects, max_iter, warm=np.arange(len(starts)) < N)
+        modes = found.take(everyone).keep_lower(found.take(np.arange(N, len(starts))), far)
+        late = (np.abs(modes.u).max(axis=1, initial=0.0) > FAR) | ~modes.converged
+        modes = _also(point, modes, origin[:1], everyone[late & ~far], max_iter)
+    return look_around(point, modes, everyone) if thorough else modes
 
 
 def look_around(point: Point, modes: Modes, subjects: np.ndarray, *, max_iter: int = 200) -> Modes:
     """Lower modes of some subjects, from 0 and two standard deviations along each effect."""
     Q = modes.u.shape[1]
-    for shift in (np.zeros(Q), *(-2.0 * np.eye(Q)), *(2.0 * np.eye(Q))):
-        modes = _also(point, modes, np.tile(shift, (len(modes.u), 1)), subjects, max_iter)
-    return modes
+    shifts = np.concatenate([np.zeros((1, Q)), -2.0 * np.eye(Q), 2.0 * np.eye(Q)])
+    return _also(point, modes, shifts, subjects, max_iter)
 
 
-def _also(point: Point, modes: Modes, start: np.ndarray, subjects: np.ndarray, max_iter) -> Modes:
-    if not len(subjects):
+def _also(point: Point, modes: Modes, starts: np.ndarray, subjects: np.ndarray, max_iter) -> Modes:
+    """The lowest modes of some subjects from `starts` (k, Q) too, all searched at once."""
+    N, k = len(subjects), len(starts)
+    if not N:
         return modes
-    extra = _climb(point, start, max_iter, subjects)
-    other = Modes(modes.u.copy(), modes.value.copy(), modes.converged.copy(), extra.n_iterations)
-    for name in ("u", "value", "converged"):
-        getattr(other, name)[subjects] = getattr(extra, name)
-    return modes.keep_lower(other)
+    extra = _climb(point, np.repeat(starts, N, axis=0), np.tile(subjects, k), max_iter)
+    lowest = extra.value.reshape(k, N).argmin(axis=0) * N + np.arange(N)
+    return modes.keep_lower(extra.take(lowest), subjects)
 
 
 class _Active:
@@ -91,15 +98,45 @@ class _Active:
         self.damping = np.zeros(len(subjects))
         self.last = np.full(len(subjects), np.inf)  # the length of the last step
         self.exact = np.zeros(len(subjects), bool)
-        self.value, self.gradient, self.half = derive(point, u, subjects)
+        self.at = derive(point, u, subjects)
 
     def keep(self, which: np.ndarray) -> None:
-        for name in ("subjects", "u", "damping", "last", "exact", "value", "gradient", "half"):
+        if which.all():
+            return
+        self.at = self.at.take(which)
+        for name in ("subjects", "u", "damping", "last", "exact"):
             setattr(self, name, getattr(self, name)[which])
 
 
-def derive(point: Point, u: np.ndarray, subjects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """l(u), its gradient, and half the Gauss-Newton curvature, in u."""
+@dataclass(frozen=True)
+class Slopes:
+    """l(u) of some subjects, its gradient, and half the Gauss-Newton curvature, in u.
+
+    a (subjects, n, Q) : df/du; first, second (subjects, n) : the derivatives of the loss by f
+    """
+
+    value: np.ndarray
+    gradient: np.ndarray
+    half: np.ndarray
+    a: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+    def take(self, which: np.ndarray) -> "Slopes":
+        """Of some of the subjects."""
+        return Slopes(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    def replace(self, which: np.ndarray, other: "Slopes") -> "Slopes":
+        """With those of `other` for some of the subjects."""
+        if which.all():
+            return other
+        for field in fields(self):
+            getattr(self, field.name)[which] = getattr(other, field.name)[which]
+        return self
+
+
+def derive(point: Point, u: np.ndarray, subjects) -> Slopes:
+    """The criterion of some subjects at u."""
     with np.errstate(all="ignore"):
         at = point.rows(u, subjects)
         value, first, second, weight = point.slopes(at.f, subjects)
@@ -113,47 +150,53 @@ def derive(point: Point, u: np.ndarray, subjects) -> tuple[np.ndarray, np.ndarra
         total = np.where(bad, np.inf, total)
         gradient = np.where(bad[:, None], 0.0, gradient)
         half = np.where(bad[:, None, None], np.eye(u.shape[1]), half)
-    return total, gradient, half
+    return Slopes(total, gradient, half, a, first, second)
 
 
-def exact_half(point: Point, u: np.ndarray, subjects=None) -> np.ndarray:
-    """Half the exact second derivative of l by u, (subjects, Q, Q)."""
-    at = point.rows(u, subjects)
-    _, first, second, _ = point.slopes(at.f, subjects)
-    a = at.a @ point.L
-    curved = point.along(subjects).to_eta_twice(first, point.second(u, subjects))
-    half = a.swapaxes(1, 2) @ (second[:, :, None] * a) + point.L.T @ curved @ point.L
+def exact_half(point: Point, u: np.ndarray, subjects=None, at: Slopes | None = None) -> np.ndarray:
+    """Half the exact second derivative of l by u, (subjects, Q, Q); `at` as `derive` has it."""
+    at = derive(point, u, subjects) if at is None else at
+    curved = point.along(subjects).to_eta_twice(at.first, point.second(u, subjects))
+    half = at.a.swapaxes(1, 2) @ (at.second[:, :, None] * at.a) + point.L.T @ curved @ point.L
     return 0.5 * half + np.eye(u.shape[1])
 
 
-def _climb(point: Point, start: np.ndarray, max_iter: int, subjects=None) -> Modes:
-    subjects = np.arange(len(start)) if subjects is None else subjects
-    u, Q = start[subjects].copy(), start.shape[1]
-    value, converged = np.full(len(subjects), np.inf), np.zeros(len(subjects), bool)
-    place = np.empty(len(start), int)
-    place[subjects] = np.arange(len(subjects))
-    now, iteration = _Active(point, u.copy(), subjects), 0
-    if Q == 0:
-        return Modes(u, now.value, np.ones(len(u), bool), 0)
-    while len(now.subjects) and iteration < max_iter:
+def _climb(
+    point: Point,
+    start: np.ndarray,
+    subjects: np.ndarray,
+    max_iter: int,
+    warm: np.ndarray | bool = False,
+) -> Modes:
+    """From each row of `start` (k, Q) a mode of the subject (k,), which may come again.
+
+    `warm`: where the exact curvature is tried at once.
+    """
+    now, iteration, place = _Active(point, start, subjects), 0, np.arange(len(subjects))
+    now.last = np.where(warm, 0.0, now.last)
+    u, value, converged = start.copy(), now.at.value.copy(), np.zeros(len(subjects), bool)
+    if start.shape[1] == 0:
+        return Modes(u, value, ~converged, 0)
+    while len(place) and iteration < max_iter:
         iteration += 1
         step = _step(now, point, iteration)
         done = _move(now, point, step)
-        at = place[now.subjects]
-        u[at], value[at] = now.u, now.value
-        converged[at[done]] = True
-        now.keep(~done & (now.damping < STUCK))
+        u[place], value[place], converged[place] = now.u, now.at.value, done
+        moves = ~done & (now.damping < STUCK)
+        place = place[moves]
+        now.keep(moves)
     return Modes(u, value, converged, iteration)
 
 
 def _step(now: _Active, point: Point, iteration: int) -> np.ndarray:
     """The next step of each subject, on the exact curvature where it is close."""
     wants = (now.last < NEAR) | (iteration % PATIENCE == 0)
-    half, now.exact[:] = now.half, False
+    half, now.exact[:] = now.at.half, False
     if wants.any():
         which = np.flatnonzero(wants)
         with np.errstate(all="ignore"):
-            exact = exact_half(point, now.u[which], now.subjects[which])
+            at = now.at if wants.all() else now.at.take(which)
+            exact = exact_half(point, now.u[which], now.subjects[which], at)
         good = _positive(exact)
         half = half.copy()
         half[which[good]] = exact[good]
@@ -161,7 +204,7 @@ def _step(now: _Active, point: Point, iteration: int) -> np.ndarray:
     Q = now.u.shape[1]
     size = np.diagonal(half, axis1=1, axis2=2)
     damped = half + (now.damping[:, None] * size)[:, :, None] * np.eye(Q)
-    step = -0.5 * _solve(damped, now.gradient)
+    step = -0.5 * _solve(damped, now.at.gradient)
     length = np.abs(step).max(axis=1)
     return step * np.minimum(1.0, LONGEST / np.maximum(length, 1e-300))[:, None]
 
@@ -189,15 +232,13 @@ def _positive(A: np.ndarray) -> np.ndarray:
 def _move(now: _Active, point: Point, step: np.ndarray) -> np.ndarray:
     """Take the steps that descend, damp the others more; which subjects have converged."""
     length = np.abs(step).max(axis=1)
-    value, gradient, half = derive(point, now.u + step, now.subjects)
-    noise = ROUNDING * (1.0 + np.abs(now.value))
-    small = (length < np.where(now.exact, SMALL, SMALLER)) & (value <= now.value + noise)
-    good = np.isfinite(value) & ((value < now.value) | small | (length < TOLERANCE))
+    before, new = now.at.value, derive(point, now.u + step, now.subjects)
+    noise = ROUNDING * (1.0 + np.abs(before))
+    small = (length < np.where(now.exact, SMALL, SMALLER)) & (new.value <= before + noise)
+    good = np.isfinite(new.value) & ((new.value < before) | small | (length < TOLERANCE))
     done = good & (now.damping == 0) & (length < np.where(now.exact, SQUARED, TOLERANCE))
     now.u = np.where(good[:, None], now.u + step, now.u)
-    now.value = np.where(good, value, now.value)
-    now.gradient = np.where(good[:, None], gradient, now.gradient)
-    now.half = np.where(good[:, None, None], half, now.half)
+    now.at = now.at.replace(good, new)
     now.last = np.where(good, length, np.inf)
     raised = np.where(now.exact, now.damping, np.maximum(4.0 * now.damping, 0.25))
     now.damping = np.where(good, np.where(now.damping > 0.05, now.damping / 5.0, 0.0), raised)

@@ -34,14 +34,15 @@ class Gradient:
 class Evaluation:
     """The objective of each subject (N,), its gradient where asked for, and the modes.
 
-    doubtful : subjects whose criterion is so flat at the mode that it may have a lower one; known
-        where the gradient is
+    doubtful : subjects whose criterion is so flat at the mode that it may have a lower one
+    peak : what is known there; it and `doubtful` where the gradient is
     """
 
     value: np.ndarray
     gradient: Gradient | None
     modes: Modes
     doubtful: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    peak: "Peak | None" = None
 
 
 class Peak:
@@ -99,10 +100,17 @@ class Peak:
         """Half the exact second derivative of l by u."""
         if self.exact:
             return self.H
-        a, L = self.at.a, self.point.L
+        L = self.point.L
+        return 0.5 * L.T @ self.bend @ L + np.eye(len(L))
+
+    @cached_property
+    def bend(self) -> np.ndarray:
+        """The exact second derivative of the rows by eta."""
+        if self.exact:
+            return 2.0 * self.W
+        a = self.at.a
         W = a.swapaxes(1, 2) @ (self.loss.ff[:, :, None] * a)
-        W = W + self.along.to_eta_twice(self.loss.f, self.second)
-        return 0.5 * L.T @ W @ L + np.eye(len(L))
+        return W + self.along.to_eta_twice(self.loss.f, self.second)
 
     @cached_property
     def doubtful(self) -> np.ndarray:
@@ -139,7 +147,8 @@ def laplace(point: Point, modes: Modes, *, exact: bool, gradient: bool) -> Evalu
     if not gradient:
         return Evaluation(value, None, modes)
     direct = Direct(peak.loss.f, peak.loss.s, np.zeros_like(peak.u))
-    return Evaluation(value, through_modes(peak, direct, peak.inverse), modes, peak.doubtful)
+    gradients = through_modes(peak, direct, peak.inverse)
+    return Evaluation(value, gradients, modes, peak.doubtful, peak)
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,25 @@ def through_modes(peak: Peak, direct: Direct, by_H: np.ndarray) -> Gradient:
     by_L = by_eta[:, :, None] * peak.u[:, None] - peak.force[:, :, None] * v_u[:, None]
     by_L = by_L + 2.0 * peak.W @ L @ by_H
     return with_variance(peak.point, peak.along.to_beta(by_row), by_L, total.s)
+
+
+def turn_modes(peak: Peak) -> Gradient:
+    """du/dparameters: by beta (N, Q, P), L (N, Q, Q, Q), log sigma (N, Q, S)."""
+    point, at, loss, L, u = peak.point, peak.at, peak.loss, peak.point.L, peak.u
+    (N, Q), S = u.shape, len(point.parameters.sigma)
+    by_row = (loss.ff[:, :, None] * at.a)[..., None] * at.first[:, :, None]
+    if point.frozen is not None:
+        by_zero = (loss.fs[-1][:, :, None] * at.a)[..., None]
+        by_row = by_row + by_zero * point.at_zero.first[:, :, None]
+    by_row = by_row + (loss.f[:, :, None, None] * peak.curve).swapaxes(2, 3)
+    by_beta = np.moveaxis(peak.along.to_beta(np.moveaxis(by_row, 2, 0)), 0, 1)
+    by_L = (L.T @ peak.bend)[:, :, :, None] * u[:, None, None]
+    by_L = by_L + peak.force[:, None, :, None] * np.eye(Q)[:, None]
+    by_sigma = np.einsum("sij,ijq->iqs", loss.fs[:S], at.a)
+    by_all = np.concatenate([L.T @ by_beta, by_L.reshape(N, Q, Q * Q), L.T @ by_sigma], axis=2)
+    turned = -0.5 * np.linalg.solve(peak.half, by_all)
+    beta, by_L, sigma = np.split(turned, [by_beta.shape[2], turned.shape[2] - S], axis=2)
+    return Gradient(beta, by_L.reshape(N, Q, Q, Q), sigma)
 
 
 def with_variance(point: Point, beta: np.ndarray, L: np.ndarray, s: np.ndarray) -> Gradient:

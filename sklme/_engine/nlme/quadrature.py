@@ -61,7 +61,8 @@ def quadrature(
     value = np.where(np.isfinite(value), value, np.inf)
     if not gradient:
         return Evaluation(value, None, modes)
-    return Evaluation(value, _gradient(peak, D, t, u, weight / total), modes, peak.doubtful)
+    gradients = _gradient(peak, D, t, u, weight / total)
+    return Evaluation(value, gradients, modes, peak.doubtful, peak)
 
 
 def chunks(point: Point, n: int) -> list[slice]:

@@ -106,7 +106,7 @@ def _second(objective: Objective, fit: Fit, kept: np.ndarray) -> np.ndarray:
         for sign in (1.0, -1.0):
             theta = fit.theta.copy()
             theta[k] += sign * h
-            ends.append(objective.look(theta, fit.u).gradient[kept])
+            ends.append(objective.look(theta, place.foresee(theta)).gradient[kept])
         rows.append((ends[0] - ends[1]) / (2.0 * h))
     H = np.array(rows).reshape(kept.sum(), kept.sum())
     return 0.5 * (H + H.T)
