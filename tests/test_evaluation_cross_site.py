@@ -496,6 +496,49 @@ def test_without_patients_draws_are_exact():
     assert set(found[12]) | set(rest) == set(rows) and set(found[3]) < set(found[12])
 
 
+def test_the_explained_share_at_a_new_site_is_below_one():
+    site = np.repeat(np.arange(3), 30)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 1))
+    y = x[:, 0] + np.array([0.05, 0.3, 1.5])[site] * rng.normal(size=90)
+    result = cross_site_validate(
+        LinearRegression(), x, y, site=site, scoring="r2", benchmark=0.3, random_state=0
+    )
+    row, of = result.pooled.loc["r2"], result.table
+    assert row["prediction_upper"] < 1 and row["upper"] < 1 and row["scale"] == "log-unexplained"
+    by_hand = meta.pool(-np.log(1 - of["estimate"].to_numpy()), of["std_error"].to_numpy())
+    assert_allclose(
+        row[["mean", "upper"]].astype(float), 1 - np.exp(-np.r_[by_hand.mean, by_hand.upper])
+    )
+    assert 0.5 < row["probability"] < 1
+    with pytest.raises(ValueError, match="benchmark of r2 is 1; it must be below 1"):
+        cross_site_validate(LinearRegression(), x, y, site=site, scoring="r2", benchmark=1)
+
+
+def test_one_row_of_a_patient_needs_no_remark():
+    result = cross_site_validate(
+        MODEL, AB, Y, site=SMALL["site"], groups=np.arange(len(Y)), scoring="brier"
+    )
+    assert "as independent" not in result.summary()
+
+
+def test_the_summary_names_metrics_in_full_beside_wide_intervals():
+    class Certain(LogisticRegression):
+        def predict_proba(self, X):
+            return np.eye(2)[self.predict(X)]
+
+    result = cross_site_validate(Certain(), AB, Y, site=SMALL["site"], thresholds=[0.2, 0.5])
+    text = result.summary()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "  net benefit at 0.2 " in text and "  net benefit at 0.5 " in text
+
+
+def test_a_site_is_no_tuple():
+    site = pd.Series([("a", s) for s in SMALL["site"]])
+    with pytest.raises(ValueError, match="site of row 0 is a tuple; a label must be a text"):
+        cross_site_validate(MODEL, AB, Y, site=site)
+
+
 def test_patients_come_whole_and_at_one_site():
     patient = np.arange(len(Y)) // 2
     result = cross_site_validate(
@@ -503,7 +546,9 @@ def test_patients_come_whole_and_at_one_site():
         **{"site": "site", "groups": patient, "target": "updated", "n_target": 5, **FAST},
     )
     assert (result.table["n"] == 34).all() and result.settings["n_patients"] == 120
-    assert "240 rows of 120 patients at 6 sites" in result.summary()
+    text = " ".join(result.summary().split())
+    assert "240 rows of 120 patients at 6 sites" in text
+    assert "standard errors take the rows of a site as independent" in text
     patient[40] = patient[0]
     with pytest.raises(ValueError, match='patient 0 has rows at the sites "s0" and "s1"'):
         cross_site_validate(MODEL, AB, Y, site=SMALL["site"], groups=patient)

@@ -262,6 +262,23 @@ class TestMeansAndShares:
         assert_allclose(ends, (0.181191824101082, 0.567145723314764), rtol=1e-12)
         assert_allclose(found.std_error, np.sqrt(1 / 7 + 1 / 13))
 
+    @pytest.mark.parametrize("noise", [0.2, 1.0, 3.0])
+    def test_an_explained_share_is_resampled_on_its_scale(self, noise):
+        """Minus the log of what is not explained: R2 = 1 - exp(-theta), never above 1."""
+        rng = np.random.default_rng(0)
+        y = rng.normal(size=40)
+        p = y + noise * rng.normal(size=40)
+        found = estimate("r2", y, p, "regression", confidence_level=0.9999)
+        assert_allclose(found.theta, -np.log(1 - sk.r2_score(y, p)))
+        assert found.lower < found.value < found.upper < 1
+        draws = rng.integers(40, size=(4000, 40))
+        unexplained = ((y - p)[draws] ** 2).mean(axis=1) / y[draws].var(axis=1)
+        assert_allclose(found.std_error, np.log(unexplained).std(), rtol=0.08)
+
+    def test_nothing_is_left_unexplained(self):
+        y = np.arange(5.0)
+        assert "the squared error is 0 in all 5 rows" in estimate("r2", y, y, "regression").reason
+
     def test_shares_of_zero_and_one(self):
         y = np.repeat([1, 0], 20)
         every, none = (estimate("sensitivity", y, np.full(40, p)) for p in (0.9, 0.5))
@@ -514,7 +531,7 @@ class TestFindMetrics:
             run = lambda m: m.function(y, p, confidence_level=0.95, rng=np.random.default_rng(0))
             assert run(metric) == run(copy)
 
-    @pytest.mark.parametrize("scale", ["identity", "log", "logit", "fisher"])
+    @pytest.mark.parametrize("scale", ["identity", "log", "logit", "fisher", "log-unexplained"])
     def test_scales(self, scale):
         values = np.array([0.05, 0.5, 0.93])
         assert_allclose(from_scale(to_scale(values, scale), scale), values)

@@ -105,11 +105,21 @@ def test_position_and_polars_and_folds_of_sites():
     assert_allclose(SiteRecalibrator(site="site", cv=4).fit(frame, Y).predict_proba(frame), by_name)
 
 
+def test_adapt_refuses_classes_that_it_does_not_know():
+    model = clone(SITE).fit(X, np.where(Y, "yes", "no"))
+    few = X[NEW].head(3)
+    with pytest.raises(ValueError, match=r'y of row 1 is "Yes".*seen in fit, "no" and "yes"'):
+        model.adapt(few, ["no", "Yes", "yes"])
+
+
 @pytest.mark.parametrize(
     "X, y, options, message",
     [
         (X[X["site"] == "site 1"], Y[:60], {}, "at least two sites.*of site site 1"),
-        (X.assign(site=X["site"].where(X.index != 7)), Y, {}, "the site of row 7 is missing"),
+        (X.assign(site=X["site"].where(X.index != 7)), Y, {}, '"site" has a missing id.* row 7'),
+        (X[["a", "b"]], Y, {}, 'site names "site", which is not a column of X'),
+        (X[["site"]], Y, {}, "there is no feature besides the site"),
+        (X, Y, {"cv": 1}, "cv is 1"),
         (X, np.arange(len(X)) % 3, {}, "y has 3 classes: recalibrate one of them"),
         (X, Y, {"method": "both"}, "method is 'both'; it must be one of 'intercept', 'slope'"),
     ],

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from sklme.evaluation import _report_text as words
@@ -322,3 +323,18 @@ def test_the_console_would_show_a_fault(tmp_path):
     page = tmp_path / "fault.html"
     page.write_text("<p>text</p><script>missing()</script>", encoding="utf-8")
     assert any("missing" in line for line in open_page(page, tmp_path / "profile")[1])
+
+
+@pytest.mark.filterwarnings("error")
+def test_odd_sites_and_metrics_without_any_estimate(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(120, 2)), rng.integers(2, size=120)
+    names = np.array(["line\nbreak", "<b>&", "nan", "0"], dtype=object)
+    result = cross_site_validate(
+        DummyClassifier(), X, y, site=np.repeat(names, 30), groups=np.arange(120) // 2
+    )
+    path = tmp_path / "page.html"
+    result.to_html(path)
+    page = " ".join(unescape(path.read_text(encoding="utf-8")).split())
+    assert "line break" in page and "120 rows are of 60 patients" in page
+    assert "  line break  " in result.summary()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
@@ -137,3 +138,32 @@ def test_features_that_tell_nothing_say_so():
     assert found.loc["a", ["n", "n_sites"]].tolist() == [60, 3]
     alone = variance_by_site(X[["a", "site"]].dropna(), "site")
     assert_allclose(found.loc["a", ["share", "lower"]], alone.loc["a", ["share", "lower"]])
+
+
+def test_the_column_of_sites_is_no_feature_however_it_is_named():
+    X = table(0.5)
+    X["site"] = np.repeat(np.arange(4), 60)
+    by_name = variance_by_site(X, "site")
+    for given in (pl.from_pandas(X), X):
+        pd.testing.assert_frame_equal(variance_by_site(given, "site"), by_name)
+    for position in (3, -1, np.int64(3)):
+        pd.testing.assert_frame_equal(variance_by_site(X, position), by_name)
+        found = variance_by_site(X.to_numpy(), position)
+        assert found.index.tolist() == [0, 1, 2]
+        assert_allclose(found["share"], by_name["share"])
+    told = site_separability(X, "site", random_state=0)
+    pd.testing.assert_frame_equal(
+        site_separability(pl.from_pandas(X), "site", random_state=0), told
+    )
+
+
+def test_columns_of_the_same_name_stay_apart():
+    X = table(0.5)
+    found = variance_by_site(X[["a", "b", "c"]].set_axis(["a", "b", "b"], axis=1), X["site"])
+    assert found.index.tolist() == ["a", "b", "b"]
+    assert_allclose(found["share"], variance_by_site(X, "site")["share"])
+
+
+def test_separability_needs_two_parts():
+    with pytest.raises(ValueError, match="cv is 1"):
+        site_separability(table(), "site", cv=1)

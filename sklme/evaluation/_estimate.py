@@ -11,6 +11,19 @@ SCALES = {
     "log": (np.log, np.exp, lambda value: 1.0 / value),
     "logit": (logit, expit, lambda value: 1.0 / (value * (1.0 - value))),
     "fisher": (np.arctanh, np.tanh, lambda value: 1.0 / (1.0 - value**2)),
+    # Of a share that is explained: minus the logarithm of what is not, which grows with the share.
+    "log-unexplained": (
+        lambda value: -np.log1p(-value),
+        lambda theta: -np.expm1(-theta),
+        lambda value: 1.0 / (1.0 - value),
+    ),
+}
+INSIDE = {
+    "identity": "finite",
+    "log": "above 0",
+    "logit": "between 0 and 1",
+    "fisher": "between -1 and 1",
+    "log-unexplained": "below 1",
 }
 NO_SPREAD = 1e-12  # a standard deviation below this share of its mean is rounding
 

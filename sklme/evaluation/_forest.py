@@ -21,7 +21,12 @@ GAP = 9.0  # points between panel, estimates and counts
 FENCE = 3.0  # interquartile ranges beyond the quartiles from which on a site is left outside
 REACH = 1.6  # spans of the estimates beyond which an interval ends in an arrow
 REACH_NEW = 4.0  # the same for the mean and a new site, which matter most
-AXIS = {"logit": (0.0, 1.0), "log": (0.0, np.inf), "fisher": (-1.0, 1.0)}
+AXIS = {
+    "logit": (0.0, 1.0),
+    "log": (0.0, np.inf),
+    "fisher": (-1.0, 1.0),
+    "log-unexplained": (-np.inf, 1.0),
+}
 
 
 def row_height(n):

@@ -5,14 +5,7 @@ import pandas as pd
 
 from sklme._engine import meta
 from sklme._rows import check_choice
-from sklme.evaluation._estimate import SCALES, from_scale, to_scale
-
-INSIDE = {
-    "identity": "finite",
-    "log": "above 0",
-    "logit": "between 0 and 1",
-    "fisher": "between -1 and 1",
-}
+from sklme.evaluation._estimate import INSIDE, SCALES, from_scale, to_scale
 
 
 class MetaInput:

@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 from sklme._engine import meta
 from sklme._rows import check_choice, check_number
+from sklme.evaluation._estimate import INSIDE
 from sklme.evaluation._fold import estimates
 from sklme.evaluation.metrics import from_scale, to_scale
 
@@ -225,9 +226,9 @@ def _check_benchmark(metric, value):
     with np.errstate(all="ignore"):
         usable = np.isfinite(to_scale(float(value), metric.scale))
     if not usable:
-        inside = {"logit": "between 0 and 1", "log": "above 0", "fisher": "between -1 and 1"}
-        inside = inside.get(metric.scale, "finite")
-        raise ValueError(f"benchmark of {metric.name} is {value!r}; it must be {inside}")
+        raise ValueError(
+            f"benchmark of {metric.name} is {value!r}; it must be {INSIDE[metric.scale]}"
+        )
     if metric.greater_is_better is None:
         raise ValueError(
             f"{metric.name} has no benchmark: neither a high nor a low value of it is better"

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from sklme._axes import pyplot
-from sklme._terms import factor_label
 from sklme.evaluation import _report_text as words
 from sklme.evaluation._draw import draw
 from sklme.evaluation._page import (
@@ -20,7 +19,7 @@ from sklme.evaluation._page import (
     section,
     table,
 )
-from sklme.evaluation._text import mixture_note, other_sites_note
+from sklme.evaluation._text import mixture_note, other_sites_note, patients_note
 from sklme.evaluation._views import (
     counts,
     decimals_of,
@@ -29,6 +28,7 @@ from sklme.evaluation._views import (
     n_targets,
     number,
     pooled_row,
+    site_label,
     site_rows,
 )
 
@@ -134,7 +134,7 @@ def _remarks(result):
         f"{', '.join(labels.get(n, n) for n in names)}: {reason}."
         for reason, names in reasons.items()
     ]
-    others = [*other_sites_note(result), *mixture_note(result)]
+    others = [*other_sites_note(result), *patients_note(result), *mixture_note(result)]
     notes += [f"{capitalized(note)}." for note in others]
     return [paragraph(note, "note") for note in notes]
 
@@ -247,7 +247,7 @@ def _site_table(result, size):
 
 def _site_cells(result, site, of, digits, events):
     row = of.iloc[0]
-    cells = [factor_label(site), counts(row["n"], np.nan)]
+    cells = [site_label(site), counts(row["n"], np.nan)]
     cells += [counts(row["n_events"], np.nan)] if events else []
     known = row["n_train"] > 0
     of_sites = f"{row['n_train']:,.0f} rows\n{row['n_train_sites']:.0f} sites"
@@ -269,7 +269,7 @@ def _left_out(result):
     excluded = result.excluded
     if excluded is not None and len(excluded):
         lines = [
-            [factor_label(row["site"]), counts(row["n"], np.nan), row["reason"]]
+            [site_label(row["site"]), counts(row["n"], np.nan), row["reason"]]
             for _, row in excluded.iterrows()
         ]
         yield table("Sites that were not evaluated", ["Site", "Rows", "Reason"], lines, text=(2,))
@@ -296,7 +296,7 @@ def _remarks_by_site(result):
     for (site, status, reason), of in table.groupby(keys, sort=True):
         names = list(dict.fromkeys(labels[name] for name in of["metric"]))
         about = "all" if len(names) == len(labels) else ", ".join(names)
-        line = [factor_label(site), about]
+        line = [site_label(site), about]
         if len(sizes) > 1:
             line.append(", ".join(f"{size:g}" for size in sorted(of["n_target"].unique())))
         lines.append([*line, status, reason])

@@ -15,7 +15,9 @@ from sklme.evaluation._estimate import (
     Found,
     NotEstimable,
     by_delta,
+    from_scale,
     need_both_classes,
+    to_scale,
 )
 
 N_RESAMPLES = 1000  # the standard error is then known to about 2 %
@@ -51,14 +53,14 @@ def roc_auc_ovr(y, prediction, *, rng) -> Found:
 def scaled_brier(y, prediction, *, rng) -> Found:
     """One minus the score of Brier over that of the site's own rate of events."""
     need_both_classes(y)
-    return _identity(_explained, y, prediction, rng)
+    return _share(y, prediction, rng)
 
 
 def r_squared(y, prediction, *, rng) -> Found:
     """One minus the squared error over that of the site's own mean."""
     if np.ptp(y) == 0.0:
         raise NotEstimable(f"y is the same in all {len(y)} rows")
-    return _identity(_explained, y, prediction, rng)
+    return _share(y, prediction, rng)
 
 
 def custom(y, prediction, *, rng, name: str, function) -> Found:
@@ -76,8 +78,13 @@ def custom(y, prediction, *, rng, name: str, function) -> Found:
     return _with_error(float(value), error)
 
 
-def _identity(statistic, y, prediction, rng) -> Found:
-    return _with_error(*_value_and_error(statistic, y, prediction, rng))
+def _share(y, prediction, rng) -> Found:
+    """The share that is explained; resampled on the scale of pooling, where it has no bound."""
+    if np.array_equal(y, prediction):
+        raise NotEstimable(f"the squared error is 0 in all {len(y)} rows and 0 has no logarithm")
+    theta, error = _value_and_error(_log_unexplained, y, prediction, rng)
+    found = _with_error(theta, error)
+    return Found(float(from_scale(theta, "log-unexplained")), found.theta, found.std_error)
 
 
 def _with_error(value: float, error: float) -> Found:
@@ -126,6 +133,10 @@ def _explained(y, prediction, counts):
     total = square - (counts @ centred) ** 2 / counts.sum(axis=1)
     total[total <= NO_SPREAD * square] = np.nan
     return 1.0 - counts @ (y - prediction) ** 2 / total
+
+
+def _log_unexplained(y, prediction, counts):
+    return to_scale(_explained(y, prediction, counts), "log-unexplained")
 
 
 def bootstrap_counts(statistic, y, prediction, rng) -> float:

@@ -94,12 +94,16 @@ def _refuse_missing(argument, values):
             f"{len(values)} rows have none: drop them or give them a label"
         )
     if values.dtype == object:
-        odd = [row for row, value in enumerate(values) if not isinstance(value, Hashable)]
+        odd = [row for row, value in enumerate(values) if not _is_label(value)]
         if odd:
             raise ValueError(
                 f"{argument} of row {odd[0]} is a {type(values[odd[0]]).__name__}; a label must "
                 "be a text or a number"
             )
+
+
+def _is_label(value):
+    return isinstance(value, Hashable) and not isinstance(value, tuple | frozenset)
 
 
 def _factorize(values):

@@ -6,6 +6,7 @@ import numpy as np
 
 from sklme._summary import WIDTH, make_table
 from sklme.evaluation._pool import ABSENT, FEW, OK
+from sklme.evaluation._views import site_label
 
 EACH = 3  # best and worst sites that are named
 GAP = 0.02  # of an AUC: what makes the one over all rows worth a remark
@@ -107,9 +108,11 @@ def _cells(row, tested, scale):
 
 
 def number(value, scale):
-    """Two decimals, or two digits for small numbers on a scale without negative ones."""
+    """Two decimals, or few digits for large numbers and for small ones that are not negative."""
     if not np.isfinite(value):
         return "-"
+    if 10 <= abs(value) < 999.5:
+        return f"{value:.3g}"
     plain = abs(value) < 1000 and (scale == "identity" or abs(value) >= 0.095)
     return f"{round(value, 2) + 0.0:.2f}" if plain else f"{value:.2g}"
 
@@ -150,7 +153,7 @@ def _badness(values, metric):
 def _site_rows(rows, scale):
     return [
         (
-            f"  {row.site}",
+            f"  {site_label(row.site)}",
             number(row.estimate, scale),
             interval(row.lower, row.upper, scale),
             f"{row.n:.0f} rows",
@@ -171,7 +174,7 @@ def _left_out(result):
         *_not_estimable(table[table["status"] == ABSENT], result.metrics),
     ]
     for row in result.excluded.itertuples():
-        lines.append(f"{row.site} ({row.n} rows): {row.reason}")
+        lines.append(f"{site_label(row.site)} ({row.n} rows): {row.reason}")
     lines = [_fit(f"  {line}") for line in lines]
     return ["\n".join(["Not in the means", *lines])] if lines else []
 
@@ -181,7 +184,7 @@ def _few_events(rows, least):
     if len(rows):
         smaller = np.minimum(rows["n_events"], rows["n"] - rows["n_events"])
         fewest = smaller.groupby(rows["site"], sort=False).min()
-        sites = ", ".join(f"{site} ({n:.2g})" for site, n in fewest.items())
+        sites = ", ".join(f"{site_label(site)} ({n:.2g})" for site, n in fewest.items())
         yield f"fewer than {least} rows in the smaller class: {sites}"
 
 
@@ -191,13 +194,18 @@ def _not_estimable(rows, metrics):
     for (site, reason), of in rows.groupby(["site", "reason"], sort=False):
         names = dict.fromkeys(labels[name] for name in of["metric"])
         which = "" if len(names) == len(metrics) else f" ({', '.join(names)})"
-        found.setdefault(f"{reason}{which}", []).append(str(site))
+        found.setdefault(f"{reason}{which}", []).append(site_label(site))
     for reason, sites in found.items():
         yield f"{reason}: {', '.join(sites)}"
 
 
 def _remarks(result):
-    notes = [*_roughness(result), *other_sites_note(result), *mixture_note(result)]
+    notes = [
+        *_roughness(result),
+        *other_sites_note(result),
+        *patients_note(result),
+        *mixture_note(result),
+    ]
     return ["\n".join(_fit(f"Note: {note}") for note in notes)] if notes else []
 
 
@@ -218,6 +226,17 @@ def other_sites_note(result):
         yield (
             "the means for different numbers of rows are over different sites, as small sites "
             "cannot give many; compare them at one site or with fewer rows"
+        )
+
+
+def patients_note(result):
+    """What several rows of a patient do to standard errors."""
+    n, rows = result.settings.get("n_patients"), result.settings.get("n_rows")
+    if n is not None and n < rows:
+        yield (
+            f"{rows} rows are of {n} patients, but standard errors take the rows of a site as "
+            "independent: where those of a patient are alike, intervals of sites are too narrow, "
+            "and tau and I2 too large"
         )
 
 

@@ -76,7 +76,7 @@ def _name_key(site):
 
 def decimals_of(rows):
     """Decimals that tell the ends of a usual interval apart."""
-    size = np.nanmax(np.abs(rows["estimate"]), initial=0.0) if len(rows) else 0.0
+    size = np.nan_to_num(rows["estimate"].abs().max())  # NaN where there is none
     width = np.nanmedian(rows["upper"] - rows["lower"]) if rows["upper"].notna().any() else 0.0
     least = 2 if size < 10 else 1 if size < 100 else 0
     if not 0 < width < np.inf:
@@ -111,9 +111,14 @@ def estimate(row, decimals=2):
     return number(value, decimals) if ends == "–" else f"{number(value, decimals)} {ends}"
 
 
+def site_label(site):
+    """The name of a site on one line."""
+    return " ".join(factor_label(site).split())
+
+
 def short_name(site, most):
     """The name of a site in a picture: its middle left out if it is long, no mathematics in it."""
-    text = factor_label(site)
+    text = site_label(site)
     if len(text) > most:
         tail = most // 2 - 1
         text = f"{text[: most - tail - 1].rstrip()}…{text[-tail:].lstrip()}"

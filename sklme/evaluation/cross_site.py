@@ -68,7 +68,9 @@ def cross_site_validate(
         other columns, or labels beside X, which it does not see.
     groups : str, int or array-like of shape (n_samples,), default=None
         The patient of each row, where patients have several. A patient at two sites is refused;
-        rows that a site gives are those of whole patients.
+        rows that a site gives are those of whole patients. Standard errors take rows as
+        independent all the same: where the rows of a patient are alike, the intervals of the sites
+        are too narrow, and the differences between sites seem larger than they are.
     scoring : str, list of str or dict, default=None
         Names of metrics, or a dict of functions of outcome and prediction by name. None means those
         that suit the outcome.

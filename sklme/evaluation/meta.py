@@ -65,9 +65,11 @@ def random_effects_meta(
         depend on `method` and `ci` and is possible without moderators only.
     prediction_dof : {"k-1", "k-2"}, default="k-1"
         Degrees of freedom of prediction="hksj": those of the mean, or one less.
-    scale : {"identity", "log", "logit", "fisher"} or list of them, default="identity"
+    scale : {"identity", "log", "logit", "fisher", "log-unexplained"} or list of them, \
+            default="identity"
         Scale on which sites are normal, one for all metrics or one for each: estimates are
         carried there and results back. Standard errors follow by the delta method.
+        "log-unexplained" is ``-log(1 - x)``, for R2 and other shares that are explained.
     confidence_level : float, default=0.95
         Coverage of all intervals.
     benchmark : float or list of float, default=None
@@ -168,7 +170,8 @@ def shrunken_estimates(
         Estimator of the variance between sites.
     ci : {"hksj", "hksj-adhoc", "normal"}, default="hksj"
         Variance of the mean, and quantiles of the intervals.
-    scale : {"identity", "log", "logit", "fisher"} or list of them, default="identity"
+    scale : {"identity", "log", "logit", "fisher", "log-unexplained"} or list of them, \
+            default="identity"
         Scale on which sites are normal.
     confidence_level : float, default=0.95
         Coverage of the intervals, which take tau2 as known.

@@ -39,7 +39,7 @@ class Metric:
     name: str
     label: str
     kind: str  # "binary", "classes" or "regression"
-    scale: str  # of pooling: "identity", "log", "logit" or "fisher"
+    scale: str  # of pooling, a name of _estimate.SCALES
     reference: float | None  # of no use, or of perfection: a dotted line
     greater_is_better: bool | None
     function: Callable
@@ -85,7 +85,7 @@ BINARY = [
     ("calibration_slope", "calibration slope", "identity", 1.0, None, cal.slope),
     ("oe_ratio", "observed / expected", "log", 1.0, None, cal.observed_expected),
     ("brier", "Brier score", "log", None, False, sc.squared_error),
-    ("scaled_brier", "scaled Brier score", "identity", 0.0, True, rs.scaled_brier, True),
+    ("scaled_brier", "scaled Brier score", "log-unexplained", 0.0, True, rs.scaled_brier, True),
     ("log_loss", "log loss", "log", None, False, sc.log_loss),
     ("accuracy", "accuracy", "logit", None, True, sc.accuracy),
     ("balanced_accuracy", "balanced accuracy", "logit", 0.5, True, sc.balanced_accuracy),
@@ -99,7 +99,7 @@ CLASSES = [
     ("roc_auc_ovr", "AUC of each class", "logit", 0.5, True, rs.roc_auc_ovr, True),
 ]
 REGRESSION = [
-    ("r2", "R²", "identity", 0.0, True, rs.r_squared, True),
+    ("r2", "R²", "log-unexplained", 0.0, True, rs.r_squared, True),
     ("rmse", "root mean squared error", "log", None, False, sc.root_squared_error),
     ("mse", "mean squared error", "log", None, False, sc.squared_error),
     ("mae", "mean absolute error", "log", None, False, sc.absolute_error),

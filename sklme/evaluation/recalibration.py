@@ -1,7 +1,7 @@
 """SiteRecalibrator: level and slope of any estimator's predictions, learned by site."""
 
-from collections.abc import Hashable
 from copy import copy
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -10,13 +10,15 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
-from sklearn.utils import _safe_indexing, check_array, column_or_1d, get_tags
-from sklearn.utils._indexing import _get_column_indices
+from sklearn.utils import _safe_indexing, column_or_1d, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _num_features, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklme._rows import check_choice
+from sklme._ids import quote, read_ids
+from sklme._layout import ColumnFinder
+from sklme._rows import check_choice, check_number
+from sklme._tables import open_table
 from sklme.generalized import LogisticMixedModel
 from sklme.linear import LinearMixedModel
 
@@ -125,6 +127,8 @@ class SiteRecalibrator(MetaEstimatorMixin, BaseEstimator):
             If there is one site only, or the outcome has more than two classes.
         """
         check_choice("method", self.method, ("intercept", "slope"))
+        if self.cv is not None:
+            check_number("cv", self.cv, Integral, 2)
         features, sites = self._split(X, reset=True)
         inner = self._inner()
         if sites is not None:
@@ -247,14 +251,16 @@ class SiteRecalibrator(MetaEstimatorMixin, BaseEstimator):
             if reset:
                 validate_data(self, X, skip_check_array=True)
             return X, None
-        if not hasattr(X, "columns"):
-            X = check_array(X, dtype=None, ensure_min_features=1 + reset, ensure_all_finite=False)
-        validate_data(self, X, skip_check_array=True, reset=reset)
-        position = _get_column_indices(X, self.site)
-        others = [i for i in range(_num_features(X)) if i not in position]
-        sites = np.asarray(_safe_indexing(X, position[0], axis=1))
-        _check_sites(sites)
-        return _safe_indexing(X, others, axis=1), sites
+        table = open_table(self, X, reset=reset)
+        place = ColumnFinder.of(self)(self.site, "site")
+        others = [j for j in range(self.n_features_in_) if j != place]
+        if not others:
+            raise ValueError(
+                f"X has n_features={self.n_features_in_}: there is no feature besides the site"
+            )
+        sites = table.ids(place)
+        read_ids(sites, table.name(place))  # refuses what is missing or no id
+        return _safe_indexing(table.X, others, axis=1), sites
 
     def _check_outcome(self, y):
         y = column_or_1d(y, warn=True)
@@ -279,20 +285,15 @@ class SiteRecalibrator(MetaEstimatorMixin, BaseEstimator):
         """0 and 1 for two classes, so that the second is what is predicted."""
         if not self._classifies:
             return np.asarray(y, dtype=np.float64)
-        return (np.asarray(y) == self.classes_[-1]).astype(int)
-
-
-def _check_sites(sites):
-    odd = [row for row, site in enumerate(sites) if not isinstance(site, Hashable)]
-    if odd:
-        kind = type(sites[odd[0]]).__name__
-        raise TypeError(
-            f"the site of row {odd[0]}, a {kind}: argument must be a string or a number"
-        )
-    missing = pd.isna(sites) | np.isin(sites.astype(str), ("inf", "-inf"))
-    if missing.any():
-        row = int(np.argmax(missing))
-        raise ValueError(f"the site of row {row} is missing: it is {sites[row]}, a NaN or inf")
+        y = column_or_1d(y, warn=True)
+        unknown = ~np.isin(y, self.classes_)
+        if unknown.any():
+            row = int(np.argmax(unknown))
+            raise ValueError(
+                f"y of row {row} is {quote(y[row])}, which is not among the classes seen in fit, "
+                f"{' and '.join(map(quote, self.classes_))}"
+            )
+        return (y == self.classes_[-1]).astype(int)
 
 
 def _left_out_scores(estimator, X, y, sites, cv):

@@ -1,6 +1,6 @@
 """How much features depend on the site: can it be told from them, and what share it explains."""
 
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
+from sklearn.utils._indexing import _get_column_indices
 
 from sklme._engine.one_way import one_way
 from sklme._rows import check_number
@@ -89,6 +90,7 @@ def site_separability(
     (mean)  1101   1.0        0.99    0.06
     """
     check_number("confidence_level", confidence_level, Real, 0, 1)
+    check_number("cv", cv, Integral, 2)
     features, sites, patients = _read(X, site, groups)
     estimator = _discriminant() if estimator is None else estimator
     scores = _held_out_scores(estimator, features, sites.codes, patients, cv, random_state)
@@ -163,8 +165,9 @@ def variance_by_site(X, site, *, confidence_level=0.95):
     found = one_way(features.to_numpy(), sites.codes, confidence_level)
     names = ("share", "lower", "upper", "between", "within", "p_value")
     table = pd.DataFrame({name: getattr(found, name) for name in names}, index=features.columns)
-    measured = features.notna()
-    table["n"], table["n_sites"] = measured.sum(), measured.groupby(sites.codes).any().sum()
+    measured = features.notna().to_numpy()
+    table["n"] = measured.sum(axis=0)
+    table["n_sites"] = [len(np.unique(sites.codes[here])) for here in measured.T]
     lost = table["share"].isna()
     table["reason"] = np.where(lost, [_why(values) for _, values in features.items()], "")
     return table
@@ -188,25 +191,29 @@ def _read(X, site, groups):
     sites = read_labels("site", site, X, len(X))
     check_sites(sites)
     patients = None if groups is None else read_labels("groups", groups, X, len(X)).codes
-    named = [c for c in (site, groups) if isinstance(c, str | int)]
-    frame = pd.DataFrame(X) if isinstance(X, np.ndarray) else pd.DataFrame(dict(X.items()))
-    return _numbers(frame.drop(columns=named)), sites, patients
-
-
-def _numbers(frame):
-    for name, column in frame.items():
-        try:
-            frame[name] = column.astype(float)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"column {name!r} is not numeric: name it as site or groups, or leave it out"
-            ) from error
-        if np.isinf(frame[name]).any():
-            row = int(np.argmax(np.isinf(frame[name])))
-            raise ValueError(f"column {name!r} is infinite in row {row}")
-    if not frame.shape[1]:
+    named = [c for c in (site, groups) if isinstance(c, str | Integral)]
+    ids = {j for c in named for j in _get_column_indices(X, c)}
+    features = [j for j in range(X.shape[1]) if j not in ids]
+    if not features:
         raise ValueError("X has no feature besides the columns of sites and groups")
-    return frame
+    names = [list(getattr(X, "columns", range(X.shape[1])))[j] for j in features]
+    columns = [_numbers(X, j, name) for j, name in zip(features, names, strict=True)]
+    return pd.DataFrame(np.column_stack(columns), columns=names), sites, patients
+
+
+def _numbers(X, position, name):
+    """One column as floats."""
+    try:
+        column = np.asarray(_safe_indexing(X, position, axis=1))
+        values = pd.Series(column).astype(float).to_numpy()
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"column {name!r} is not numeric: name it as site or groups, or leave it out"
+        ) from error
+    if np.isinf(values).any():
+        row = int(np.argmax(np.isinf(values)))
+        raise ValueError(f"column {name!r} is infinite in row {row}")
+    return values
 
 
 def _held_out_scores(estimator, X, codes, patients, cv, random_state):
