@@ -756,3 +756,20 @@ def test_further_bad_rows(fitted):
     with pytest.raises(ValueError, match=re.escape("method is 'exact'")):
         fitted.condition(X, y).draws(3, method="exact")
     assert fitted.condition(X, y).draws(3).shape == (3, 12, 3)
+
+
+def test_a_dose_after_the_last_sample_is_named():
+    X, y = theophylline()
+    people = X.drop_duplicates("Subject")
+    amount = [*(people["Dose"] * people["Wt"]), 50.0]
+    doses = Dosing([*people["Subject"], 3], time=[0.0] * 12 + [100.0], amount=amount)
+    parameters = {"CL": 2.7, "V": 30.0, "KA": 1.5}
+    options = {"group": "Subject", "time": "Time", "standard_errors": None}
+    model = NonlinearMixedModel(OneCompartment("first-order"), parameters, **options)
+    model.set_params(dosing=doses)
+    message = (
+        "subject 3 has a dose at time 100, in row 3 of the doses, after its last sample at 24.17"
+    )
+    with pytest.warns(UserWarning, match=message):
+        model.fit(X, y)
+    assert_allclose(model.objective_, 116.803413, rtol=1e-6)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.testing import assert_allclose
 from scipy.linalg import expm
 from sklearn.base import clone
 
@@ -512,3 +513,27 @@ def test_data_are_checked():
     with pytest.raises(ValueError, match="an infusion into a peripheral compartment"):
         dose = Dosing(["ann"], amount=1.0, rate=1.0, compartment="peripheral")
         bind(TwoCompartment(), dose, [1.0])
+
+
+@pytest.mark.parametrize("lag", [False, True])
+@pytest.mark.parametrize("steady_state", [0, 1])
+def test_some_subjects_as_among_all(lag, steady_state):
+    """What is kept of all subjects serves some of them, in any order, repeated, also for slopes."""
+    dosing = Dosing(
+        ["a", "b", "b", "c"],
+        time=[0.0, 0.0, 9.0, 2.0],
+        amount=[10.0, 20.0, 5.0, 30.0],
+        interval=8.0 * steady_state,
+        steady_state=steady_state,
+    )
+    time = [[1.0, 4.0, 12.0], [0.5, 9.0, 20.0], [1.0, 3.0, 7.0]]
+    model = OneCompartment("first-order", lag=lag)
+    psi = np.exp(np.random.default_rng(0).normal(0.0, 0.3, (3, 1, 3 + lag)))
+    some = np.array([2, 0, 2, 1])
+    early, late = (model.bind(["a", "b", "c"], time, dosing) for _ in range(2))
+    first = early.jacobian(psi[some], some)  # before anything is kept
+    f, slopes = late.jacobian(psi)
+    for found in (first, late.jacobian(psi[some], some)):
+        assert_allclose(found[0], f[some], rtol=1e-14)
+        assert_allclose(found[1], slopes[some], rtol=1e-14)
+    assert_allclose(late(psi[some], some), f[some], rtol=1e-13)

@@ -222,3 +222,9 @@ def test_a_dose_after_the_last_sample_is_worth_one_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Dosing.from_nonmem(table.iloc[:2])
+
+
+def test_a_subject_without_samples_is_named():
+    table = pd.DataFrame({"ID": [1, 1, 7], "TIME": [0, 1, 0], "AMT": [9, 0, 9], "DV": [0, 2, 0]})
+    with pytest.warns(UserWarning, match="subject 7, from row 2 on, has doses but no sample"):
+        Dosing.from_nonmem(table)

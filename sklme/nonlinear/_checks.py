@@ -1,14 +1,16 @@
 """The specification of a model against the table of fit, and its rows against the error."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 
+from sklme._ids import quote
 from sklme.nonlinear._covariates import learn_covariates
 from sklme.nonlinear._design import Layout, read_rows
 from sklme.nonlinear._table import Groups
 from sklme.nonlinear.parameters import read_parameters
-from sklme.nonlinear.structure import LinearStructure, read_structure
+from sklme.nonlinear.structure import CompartmentStructure, LinearStructure, read_structure
 
 
 def read_layout(model, table, y):
@@ -89,4 +91,24 @@ def check_rows_of_fit(layout, rows, more=False):
         raise ValueError(
             f"n_samples={n} rows cannot tell {free} typical values and covariate effects and a "
             "residual error"
+        )
+
+
+def warn_of_late_doses(layout, rows, dosing):
+    """A dose after the last sample of its subject changes nothing, and is often a wrong time."""
+    if not isinstance(layout.specification, CompartmentStructure) or layout.group is None:
+        return
+    last = np.full(rows.groups.n, -np.inf)
+    np.maximum.at(last, rows.groups.codes, rows.columns[:, 0])
+    labels, times = rows.groups.labels, dosing.column("time")
+    start, end = dosing.rows(labels)
+    late = [i for i in range(rows.groups.n) if end[i] > start[i] and times[end[i] - 1] > last[i]]
+    if late:
+        first = late[0]
+        more = f", and so have {len(late) - 1} more subjects" if len(late) > 1 else ""
+        warnings.warn(
+            f"subject {quote(labels[first])} has a dose at time {times[end[first] - 1]:g}, in row "
+            f"{end[first] - 1} of the doses, after its last sample at {last[first]:g}, where it "
+            f"changes nothing{more}",
+            stacklevel=3,
         )

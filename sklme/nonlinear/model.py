@@ -15,7 +15,7 @@ from sklme._engine.nlme.kinds import KINDS as ERRORS
 from sklme._engine.nlme.sampling import importance_sampling
 from sklme._rows import check_choice, check_number, check_rows, read_response
 from sklme.nonlinear import _results as results
-from sklme.nonlinear._checks import check_rows_of_fit, read_layout
+from sklme.nonlinear._checks import check_rows_of_fit, read_layout, warn_of_late_doses
 from sklme.nonlinear._design import Design, read_rows
 from sklme.nonlinear._estimate import METHODS, engine_method, estimate, read_omega
 from sklme.nonlinear._frames import frame
@@ -286,6 +286,8 @@ default="focei"
         -----
         ConvergenceWarning
             If no optimum was found or there are no standard errors.
+        UserWarning
+            If a subject has a dose after its last sample.
         """
         self._check_parameters()
         y = self._read_y(X, y)
@@ -294,6 +296,7 @@ default="focei"
         check_rows_of_fit(layout, rows)
         blocks = read_omega(self.omega, [layout.names[k] for k in layout.random])
         design = Design(layout, rows, self.dosing)
+        warn_of_late_doses(layout, rows, self.dosing)
         rng = check_random_state(0 if self.random_state is None else self.random_state)
         start = find_start(layout, design, y, rng)
         self._try_out(layout, design, start)

@@ -174,6 +174,13 @@ def _check_subjects(ids, time, samples, doses):
             f"subject {missing[0]!r} has samples but no dose"
             + (f", and so have {len(missing) - 1} others" if len(missing) > 1 else "")
         )
+    idle = [one for one in dict.fromkeys(subjects) if one not in last]
+    if idle:
+        row = int(np.argmax(ids == idle[0]))
+        more = f", and so have {len(idle) - 1} others" if len(idle) > 1 else ""
+        warnings.warn(
+            f"subject {idle[0]!r}, from row {row} on, has doses but no sample{more}", stacklevel=3
+        )
     late = [
         (one, when)
         for one, when in zip(subjects, doses["time"].tolist(), strict=True)
