@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 pytest.importorskip("matplotlib")
 
+pytestmark = pytest.mark.slow  # whole studies; the first command of the README runs one of them
+
 
 def run_example(name, directory, *arguments, fast="1"):
     """An example, by default in fast mode, every warning shown."""
@@ -114,7 +116,6 @@ def test_cross_site_cases_of_the_new_site(brain):
         assert (auc[0] == auc[1]).all()
 
 
-@pytest.mark.slow
 def test_cross_site_remarks_on_the_full_run(tmp_path):
     done, said = run_example("cross_site", tmp_path, fast="0"), remarks("cross_site")
     ratio = cells(part(done.stdout, 3).split("mixed, adapted")[1], "oe_ratio")
@@ -168,7 +169,6 @@ def test_own_table_with_two_classes(hospitals, tmp_path):
     assert (tmp_path / "cross_site.html").exists()
 
 
-@pytest.mark.slow
 def test_own_table_with_a_number_and_small_sites(hospitals, tmp_path):
     small = hospitals.groupby("hospital").head(18).drop(columns=["death", "patient"])
     small.to_csv(tmp_path / "table.csv", index=False)
@@ -230,7 +230,6 @@ def test_stable_features_picture(stable):
     check_picture(stable[0], stable[1] / "stable_features.png")
 
 
-@pytest.mark.slow
 def test_stable_features_remarks_on_the_full_run(tmp_path):
     done, said = run_example("stable_features", tmp_path, fast="0"), remarks("stable_features")
     alone, alike = (rows_of(done.stdout, kind) for kind in ("own meaning", "ten of a kind"))
