@@ -19,6 +19,8 @@ from sklme._engine.nlme.parameters import Block, Pattern, search
 from sklme._engine.nlme.saem import Kernels, saem
 from sklme._engine.nlme.sufficient import Step, _errors
 
+pytestmark = pytest.mark.slow  # the estimator's own tests run SAEM in any case
+
 START = parameters(np.log([1.5, 2.7, 31.0]), [0.3, 0.1, 0.05], [0.7])
 FAR = parameters(np.log([0.5, 5.0, 60.0]), [1.0, 1.0, 1.0], [2.0])
 # The maximum of the likelihood of `theophylline()` by quadrature with 15^3 nodes: log ka, log
@@ -86,7 +88,6 @@ def test_theophylline_from_a_far_start():
     assert found.trace.shape == (found.n_explore + found.n_smooth, 7)
 
 
-@pytest.mark.slow
 def test_ten_seeds_of_theophylline_have_the_exact_maximum_as_their_mean():
     data, pattern = theophylline(), Pattern.diagonal(3)
     exact = fit(data, START, pattern, method=Method("agq", n_nodes=15))
@@ -168,10 +169,10 @@ def test_proposals_around_the_modes_do_not_change_the_estimate():
     "case, error, start",
     [
         ("combined", "combined", [0.3, 0.1]),
-        pytest.param("combined1", "combined1", [0.3, 0.1], marks=pytest.mark.slow),
-        pytest.param("proportional", "proportional", [0.3], marks=pytest.mark.slow),
+        ("combined1", "combined1", [0.3, 0.1]),
+        ("proportional", "proportional", [0.3]),
         ("censored", "additive", [0.7]),
-        pytest.param("censored", "combined", [0.5, 0.1], marks=pytest.mark.slow),
+        ("censored", "combined", [0.5, 0.1]),
     ],
 )
 def test_kinds_of_error(case, error, start):
@@ -217,7 +218,7 @@ def test_draws_below_the_limit_are_of_the_truncated_distribution():
     assert_array_equal(e[0][~low], (data.response - 3.5)[~low])
 
 
-@pytest.mark.parametrize("smooth", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("smooth", [True, False])
 def test_a_parameter_without_effects(smooth):
     """The elimination rate is the same in everyone, so that its coefficient is in the offset."""
     data = theophylline()
@@ -366,7 +367,6 @@ def test_the_seed_decides():
     assert np.abs(one.trace - other.trace).max() > 0
 
 
-@pytest.mark.slow
 def test_a_start_where_absorption_and_elimination_have_changed_places():
     start = parameters([-1.46, -0.11, 2.62], [0.5, 1.0, 1.5], [1.0])
     found = saem(theophylline(), start, Pattern.diagonal(3), random_state=2)
@@ -434,7 +434,6 @@ def test_the_likelihood_by_importance_sampling():
     assert (sampled.effective > 3000).all()
 
 
-@pytest.mark.slow
 def test_warfarin_comes_near_monolix():
     """Monolix 2023R1 (monolix2rx, inst/cov/w1 and w2): lag, ka, V, Cl with standard errors
     .42, .57, .33, .0069; and with log(weight / 70) on V .899 (.14) and on Cl .595 (.253)."""

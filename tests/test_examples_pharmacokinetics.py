@@ -14,6 +14,8 @@ NAMES = ("theophylline", "phenobarbital", "warfarin_genotype", "orange_trees", "
 
 pytest.importorskip("matplotlib")
 
+pytestmark = pytest.mark.slow  # whole studies
+
 
 def run_example(name, directory, fast="1"):
     """An example, by default in fast mode, every warning shown."""
@@ -85,7 +87,6 @@ def test_theophylline_variances(printed):
     assert f"({sd['CL']:.2f}) and volume ({sd['V']:.2f})" in said
 
 
-@pytest.mark.slow
 def test_theophylline_remarks_on_the_full_run(tmp_path):
     text, said = run_example("theophylline", tmp_path, "0").stdout, remarks("theophylline")
     before, after = re.search(r"Mean error (\S+) and (\S+) mg/l", text).groups()
@@ -128,7 +129,6 @@ def test_phenobarbital_doses(printed):
     assert np.log(first[2] / first[1]) < 0.7 * np.log(before[2] / before[1])
 
 
-@pytest.mark.slow
 def test_phenobarbital_forecasts_on_the_full_run(tmp_path):
     text, said = run_example("phenobarbital", tmp_path, "0").stdout, remarks("phenobarbital")
     assert f"off by {100 * row(text, 'covariates')[1]:.0f} % on average" in said
@@ -164,7 +164,6 @@ def test_warfarin_doses(printed):
     assert "from 64 % off to 24 %" in said
 
 
-@pytest.mark.slow
 def test_warfarin_remarks_on_the_full_run(tmp_path):
     text = run_example("warfarin_genotype", tmp_path, "0").stdout
     said = remarks("warfarin_genotype")
@@ -195,7 +194,6 @@ def test_orange_trees(printed):
     assert four[0] < two[0] < before[0] and four[1] < two[1] < before[1]
 
 
-@pytest.mark.slow
 def test_orange_trees_forecasts_on_the_full_run(tmp_path):
     text, said = run_example("orange_trees", tmp_path, "0").stdout, remarks("orange_trees")
     before, _, four = (row(text.split("\n3. ")[1], n) for n in "024")
